@@ -1,0 +1,1 @@
+"""WHAT THE MODEL SEES: an immutable, structurally shared chain of turns."""

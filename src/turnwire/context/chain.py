@@ -1,0 +1,106 @@
+"""The conversation as an immutable chain: every link adds items to the link before it.
+
+Forks share everything up to where they part. A link remembers, beside its items, the token ids
+that the model sampled for them, because re-tokenising a model's own words breaks the prefix of
+its KV cache. A model may leave a view of the whole chain on a link (its rendered tokens, its
+encoded messages) and find it there when the conversation goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from turnwire.context.pairing import OpenCall, pair
+from turnwire.protocol.items import CustomToolCall, FunctionCall, Item
+from turnwire.tokens import TokenArray
+
+__all__ = ["Context"]
+
+
+class Context:
+    """One link, and through `parent` all before it. Immutable but for `view`.
+
+    Attributes:
+        parent: The link this one extends, or None.
+        items: The items it adds.
+        answers: Parallel to `items`: the call that an output item answers, else None.
+        sampled: Parallel to `items`: the ids as the model sampled them (without the template's
+            own tokens around them), or None where there are none to keep.
+        vocabulary: Fingerprint of the tokenizer that `sampled` belongs to, or "".
+        open_calls: Calls without an output after the last item, by call_id.
+        calls_in_a_row: Calls at the very end with nothing between them.
+        num_items: Items in the whole chain.
+        view: What a model keeps here about the chain up to this link. Derived data: whoever
+            reads it checks that it is its own, and can do without.
+    """
+
+    __slots__ = (
+        "answers",
+        "call_ids",
+        "calls_in_a_row",
+        "items",
+        "num_items",
+        "open_calls",
+        "parent",
+        "sampled",
+        "view",
+        "vocabulary",
+    )
+
+    def __init__(
+        self,
+        parent: Context | None,
+        items: Sequence[Item],
+        *,
+        sampled: Sequence[TokenArray | None] | None = None,
+        vocabulary: str = "",
+    ) -> None:
+        """Extend `parent` by `items`. O(items).
+
+        Raises:
+            InvalidRequest: calls and outputs do not pair; see `pairing`.
+        """
+        before: Mapping[str, OpenCall] = parent.open_calls if parent else {}
+        row = parent.calls_in_a_row if parent else 0
+        paired = pair(items, before, row, parent.was_called if parent else _never)
+        if sampled is not None and len(sampled) != len(paired.items):
+            raise AssertionError("a model's output never repeats a call")
+        self.parent = parent
+        self.items = paired.items
+        self.answers = paired.answers
+        self.sampled: tuple[TokenArray | None, ...] = (
+            tuple(sampled) if sampled is not None else (None,) * len(paired.items)
+        )
+        self.vocabulary = vocabulary
+        self.open_calls: Mapping[str, OpenCall] = paired.open
+        self.calls_in_a_row: int = paired.row
+        self.call_ids = frozenset(
+            item.call_id for item in paired.items if isinstance(item, FunctionCall | CustomToolCall)
+        )
+        self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
+        self.view: object | None = None
+
+    def was_called(self, call_id: str) -> bool:
+        """Whether any link up to this one made a call with this id. O(links)."""
+        return any(call_id in link.call_ids for link in self.newest_first())
+
+    def newest_first(self) -> Iterator[Context]:
+        """The links from this one back to the root."""
+        link: Context | None = self
+        while link is not None:
+            yield link
+            link = link.parent
+
+    def links(self) -> list[Context]:
+        """The links, oldest first."""
+        found = list(self.newest_first())
+        found.reverse()
+        return found
+
+    def all_items(self) -> list[Item]:
+        """Every item of the conversation, oldest first. O(items)."""
+        return [item for link in self.links() for item in link.items]
+
+
+def _never(call_id: str) -> bool:
+    return False

@@ -1,0 +1,134 @@
+"""Calls and their outputs: which call does an output answer, and which are still open?
+
+Rules (protocol.md sections 3.2 and 18.21): an output must come after its call; a call is
+answered once; a call repeated with a known call_id is the same call (livekit sends the model's
+own call again next to its output); the model is not sampled while a call is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from turnwire.errors import InvalidRequest
+from turnwire.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+)
+
+__all__ = ["OpenCall", "Paired", "pair", "require_outputs"]
+
+
+class OpenCall(Struct, frozen=True, kw_only=True):
+    """A call that waits for its output.
+
+    Attributes:
+        call_id: Pairs the call with its output.
+        name: The tool's name; the output is rendered under it.
+        ordinal: Place among the calls made in a row, from 0: tells apart parallel calls of one
+            tool, without putting random call ids into the prompt.
+        optional: The model may be sampled before the output arrives (async or cut calls).
+    """
+
+    call_id: str
+    name: str
+    ordinal: int
+    kind: Literal["function", "custom"] = "function"
+    optional: bool = False
+
+
+class Paired(Struct, frozen=True, kw_only=True):
+    """The outcome of pairing a run of new items.
+
+    Attributes:
+        items: The items to keep; repeated calls are left out.
+        answers: Parallel to `items`: the call that an output answers, else None.
+        open: Calls that are open after the last item, by call_id.
+        row: How many calls stand in a row at the end; the next call's ordinal.
+    """
+
+    items: tuple[Item, ...]
+    answers: tuple[OpenCall | None, ...]
+    open: Mapping[str, OpenCall]
+    row: int
+
+
+def pair(
+    items: Sequence[Item],
+    open_before: Mapping[str, OpenCall],
+    row: int,
+    was_called: Callable[[str], bool],
+) -> Paired:
+    """Pair new items with the calls before them. Costs O(new items).
+
+    Args:
+        items: New items, in order.
+        open_before: Calls open when they arrive.
+        row: Calls in a row at the end of the chain before them.
+        was_called: Whether an earlier item of the chain made a call with this id, open or
+            answered; asked only where `open_before` does not know the id.
+
+    Raises:
+        InvalidRequest: an output without its call, or a second output for one call.
+    """
+    open_calls = dict(open_before)
+    seen: set[str] = set()
+    kept: list[Item] = []
+    answers: list[OpenCall | None] = []
+    for item in items:
+        answer: OpenCall | None = None
+        if isinstance(item, FunctionCall | CustomToolCall):
+            call_id = item.call_id
+            if call_id in seen or call_id in open_calls or was_called(call_id):
+                continue
+            seen.add(call_id)
+            open_calls[call_id] = OpenCall(
+                call_id=call_id,
+                name=item.name,
+                ordinal=row,
+                kind="function" if isinstance(item, FunctionCall) else "custom",
+                optional=bool(item.async_) or item.status == "incomplete",
+            )
+            row += 1
+        else:
+            row = 0
+        if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
+            answer = open_calls.pop(item.call_id, None)
+            if answer is None:
+                raise _unpaired(item.call_id, item.call_id in seen or was_called(item.call_id))
+        kept.append(item)
+        answers.append(answer)
+    return Paired(items=tuple(kept), answers=tuple(answers), open=open_calls, row=row)
+
+
+def _unpaired(call_id: str, known: bool) -> InvalidRequest:
+    if known:
+        return InvalidRequest(
+            f"The call {call_id} has an output already; send one output for each call.",
+            param="input",
+        )
+    error = InvalidRequest(
+        f"No tool call found for function call output with call_id {call_id}.", param="input"
+    )
+    error.code = None  # OpenAI sends null here, and clients match on the message
+    return error
+
+
+def require_outputs(open_calls: Mapping[str, OpenCall]) -> None:
+    """Check that the model may be sampled now.
+
+    Raises:
+        InvalidRequest: a call still waits for its output.
+    """
+    for call in open_calls.values():
+        if not call.optional:
+            error = InvalidRequest(
+                f"No tool output found for function call {call.call_id}.", param="input"
+            )
+            error.code = None
+            raise error

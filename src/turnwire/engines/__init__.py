@@ -1,0 +1,1 @@
+"""Token ids in, token ids out. Nothing here knows of items, JSON objects or sockets."""

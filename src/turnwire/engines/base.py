@@ -1,0 +1,112 @@
+"""The seam every engine implements, ours or a user's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from turnwire.tokens import Tokens
+
+__all__ = ["Constraint", "Delta", "Engine", "FinishReason", "Generation"]
+
+FinishReason = Literal["stop", "length"]
+"""stop: the engine sampled a stop token. length: `max_new_tokens` were produced."""
+
+
+class Constraint(Struct, frozen=True, kw_only=True):
+    """What the output must look like, as a grammar over tokens.
+
+    Attributes:
+        grammar: An llguidance Lark grammar. Special tokens are written `<name>` or `<[id]>`.
+        trigger: Token id after which the grammar takes hold; free before it. None: it holds
+            from the first token. With a trigger the output may also end without ever
+            meeting it.
+        free_span: (open, close) token ids; output that is inside such a span, or starts with
+            `open`, is free until `close`. It lets a model think before it obeys. When the
+            prompt already ends with `open`, the span is open from the start.
+    """
+
+    grammar: str
+    trigger: int | None = None
+    free_span: tuple[int, int] | None = None
+
+
+class Generation(Struct, frozen=True, kw_only=True):
+    """One request to an engine.
+
+    Attributes:
+        prompt: Token ids, shape (num_prompt_tokens,), at least one. It shares its prefix with
+            earlier prompts of the conversation; `prompt.to_array()` flattens it at O(n) cost.
+        max_new_tokens: Most tokens to produce, stop token included, at least 1; None for no
+            limit but the window's.
+        stop: Token ids that end the output; the one sampled is yielded as the last id.
+        temperature: 0 is greedy.
+        top_p: Nucleus, 0 to 1.
+        seed: For engines that can repeat themselves; None for any.
+        constraint: A grammar the output obeys, or None.
+        session: Opaque key of the conversation: an affinity hint, never a promise.
+        cache_salt: Prefix caches are shared only between equal salts (one per owner).
+        hints: Controls for engines that simulate (`sim.output_tokens`, ...); others ignore it.
+    """
+
+    prompt: Tokens
+    max_new_tokens: int | None = None
+    stop: frozenset[int] = frozenset()
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    constraint: Constraint | None = None
+    session: str = ""
+    cache_salt: str = ""
+    hints: Mapping[str, str] = {}
+
+
+class Delta(Struct, frozen=True):
+    """Tokens produced since the previous delta.
+
+    Attributes:
+        ids: Token ids, shape (k,); k >= 1, or 0 in the first or last delta.
+        finish: Set in the last delta, and only there.
+        num_cached: Leading prompt tokens the engine did not compute again: its own true
+            count. Set in the first delta, and only there.
+    """
+
+    ids: Sequence[int]
+    finish: FinishReason | None = None
+    num_cached: int | None = None
+
+
+class Engine(Protocol):
+    """Token ids in, token ids out. Contract suite: `tests/contracts/engine.py`."""
+
+    @property
+    def window(self) -> int:
+        """Most tokens of prompt and output together."""
+        ...
+
+    def generate(self, request: Generation) -> AsyncGenerator[Delta, None]:
+        """Yield the new tokens of one generation, in order; the last delta has `finish`.
+
+        Raises:
+            ContextTooLong: the prompt plus one token exceeds the window; before any delta.
+            EngineUnavailable: before the first delta: refused, may be retried.
+            EngineError: after it: the tokens already yielded stand and the turn fails.
+
+        Cancellation: `aclose()` frees the slot within one decode step; tokens computed but not
+        yielded are lost, the engine stays usable.
+        """
+        ...
+
+    async def prefill(self, request: Generation) -> int:
+        """Bring the prompt into the prefix cache without producing output.
+
+        Returns:
+            How many leading tokens were cached already.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release what the engine holds; generations still running end with EngineError."""
+        ...

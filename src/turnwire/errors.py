@@ -1,0 +1,209 @@
+"""Every error that Turnwire raises on purpose, in one tree.
+
+    TurnwireError
+    ├── ClientError                  the request cannot be served as it was written (4xx)
+    │   ├── InvalidRequest           400, the code says why
+    │   │   ├── InvalidJson          400 invalid_json
+    │   │   ├── ModelNotFound        400 model_not_found
+    │   │   ├── PreviousResponseNotFound  400 previous_response_not_found
+    │   │   └── ContextLengthExceeded     400 context_length_exceeded
+    │   ├── InvalidApiKey            401 invalid_api_key
+    │   ├── PermissionDenied         403 permission_denied
+    │   ├── NotFound                 404 not_found
+    │   ├── PayloadTooLarge          413 payload_too_large
+    │   └── TooManyRequests          429, the code says which limit
+    ├── ServiceError                 the server cannot serve it now (5xx)
+    │   └── Overloaded               503 server_is_overloaded
+    ├── EngineError                  an engine failed; the turn turns it into a ServiceError
+    │   ├── EngineUnavailable        refused before the first token: may be retried
+    │   └── ContextTooLong           the prompt does not fit the window
+    ├── StoreError                   a storage back end failed
+    ├── ConfigError                  the configuration cannot be used
+    └── InvalidTransition            a bug of ours: a state machine was asked an illegal move
+
+The class says whose fault it is; `code`, `param` and `status` are the wire's (protocol.md
+section 16) and part of the public API.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "ClientError",
+    "ConfigError",
+    "ContextLengthExceeded",
+    "ContextTooLong",
+    "EngineError",
+    "EngineUnavailable",
+    "InvalidApiKey",
+    "InvalidJson",
+    "InvalidRequest",
+    "InvalidTransition",
+    "ModelNotFound",
+    "NotFound",
+    "Overloaded",
+    "PayloadTooLarge",
+    "PermissionDenied",
+    "PreviousResponseNotFound",
+    "ServiceError",
+    "StoreError",
+    "TooManyRequests",
+    "TurnwireError",
+    "WireError",
+]
+
+
+class TurnwireError(Exception):
+    """Base of every error of this package."""
+
+
+class WireError(TurnwireError):
+    """An error that a client sees, as an HTTP error body or as an error event.
+
+    Attributes:
+        status: HTTP status; also sent as `status` in WebSocket error events.
+        type: `error.type` on the wire.
+        code: Stable name on the wire, or None where the protocol has none.
+        param: Path of the request field at fault (`input[3].content[0].text`), or None.
+        message: One sentence that a person can act on.
+        retry_after_sec: When to try again, if the server knows.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    default_code: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after_sec: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code if code is not None else self.default_code
+        self.param = param
+        self.retry_after_sec = retry_after_sec
+
+
+class ClientError(WireError):
+    """The request cannot be served as it was written."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidRequest(ClientError):
+    """A field is missing, of the wrong type or out of range; `code` says which."""
+
+    default_code = "invalid_value"
+
+
+class InvalidJson(InvalidRequest):
+    """The body or frame is not a JSON object."""
+
+    default_code = "invalid_json"
+
+
+class ModelNotFound(InvalidRequest):
+    """No model of this name is served here (400 with this code, protocol.md section 16)."""
+
+    default_code = "model_not_found"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"The model {model!r} does not exist on this server.", param="model")
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """`previous_response_id` is neither in this connection's cache nor in the store."""
+
+    default_code = "previous_response_not_found"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"Previous response with id '{response_id}' not found.", param="previous_response_id"
+        )
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The rendered prompt does not fit the model's window."""
+
+    default_code = "context_length_exceeded"
+
+
+class InvalidApiKey(ClientError):
+    """The key is missing or unknown."""
+
+    status = 401
+    default_code = "invalid_api_key"
+
+
+class PermissionDenied(ClientError):
+    """The key is known but may not do this."""
+
+    status = 403
+    type = "permission_error"
+    default_code = "permission_denied"
+
+
+class NotFound(ClientError):
+    """The object does not exist, or belongs to another owner: the two look alike."""
+
+    status = 404
+    default_code = "not_found"
+
+
+class PayloadTooLarge(ClientError):
+    """A body or frame is larger than the configured limit."""
+
+    status = 413
+    default_code = "payload_too_large"
+
+
+class TooManyRequests(ClientError):
+    """A limit was hit; `code` says which."""
+
+    status = 429
+    type = "rate_limit_error"
+    default_code = "rate_limit_exceeded"
+
+
+class ServiceError(WireError):
+    """The server failed; details stay in its log."""
+
+    default_code = "server_error"
+
+
+class Overloaded(ServiceError):
+    """Every slot and every waiting place is taken."""
+
+    status = 503
+    type = "service_unavailable_error"
+    default_code = "server_is_overloaded"
+
+
+class EngineError(TurnwireError):
+    """An engine failed while it generated; tokens already yielded stand."""
+
+
+class EngineUnavailable(EngineError):
+    """The engine refused before its first token; the same call may be tried again."""
+
+
+class ContextTooLong(EngineError):
+    """The prompt plus one new token exceeds the engine's window; before any delta."""
+
+
+class StoreError(TurnwireError):
+    """A storage back end failed; the driver's own error is chained."""
+
+
+class ConfigError(TurnwireError):
+    """The configuration cannot be used; the message names the field and the mend."""
+
+
+class InvalidTransition(TurnwireError):
+    """A state machine was asked for a move outside its table; nothing changed."""

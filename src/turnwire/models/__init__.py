@@ -1,0 +1,1 @@
+"""Context and settings in, parts out: one shape above, whichever engine serves it below."""

@@ -1,0 +1,177 @@
+"""The seam between a turn and whatever answers it.
+
+A model first prepares a turn (synchronous CPU: render what is new, check that it fits), then
+responds with parts. A part is what a person would say happened: it thought this, it said that,
+it called a tool. The emitter turns parts into the protocol's events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Literal, Protocol
+
+from msgspec import Struct
+
+from turnwire.context.chain import Context
+from turnwire.protocol.items import Item
+from turnwire.protocol.requests import PlainTextFormat, TextFormat
+from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
+
+__all__ = [
+    "CallArguments",
+    "CallStarted",
+    "Finished",
+    "ItemFinished",
+    "Model",
+    "Part",
+    "Prepared",
+    "ReasoningDelta",
+    "RenderReport",
+    "Settings",
+    "TextDelta",
+]
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What one turn asks of a model, apart from its context.
+
+    Attributes:
+        owner: Whose turn it is; prefix caches are not shared between owners.
+        instructions: This request's own; they never carry over.
+        effort: Reasoning effort, or None for no reasoning.
+        max_output_tokens: Visible plus reasoning tokens, or None for the window's rest.
+        session: Opaque key for affinity: `prompt_cache_key` or the conversation's root.
+        hints: The request's metadata; only simulating models read it.
+    """
+
+    owner: str = "local"
+    instructions: str | None = None
+    tools: ToolSet = EMPTY_TOOL_SET
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    text_format: TextFormat = PlainTextFormat()
+    effort: str | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_output_tokens: int | None = None
+    session: str = ""
+    hints: Mapping[str, str] = {}
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """More reasoning text."""
+
+    text: str
+
+
+class TextDelta(Struct, frozen=True):
+    """More message text."""
+
+    text: str
+
+
+class CallStarted(Struct, frozen=True):
+    """A tool call opens; its name is known, its arguments follow."""
+
+    name: str
+    call_id: str
+    kind: Literal["function", "custom"] = "function"
+    namespace: str | None = None
+
+
+class CallArguments(Struct, frozen=True):
+    """More of the open call's arguments (or of a custom call's input)."""
+
+    text: str
+
+
+class ItemFinished(Struct, frozen=True):
+    """The item that was open is whole; the next part opens another."""
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """The last part.
+
+    Attributes:
+        reason: stop, or max_output_tokens: then the item still open is incomplete.
+        num_prompt_tokens: Prompt size.
+        num_cached_tokens: Leading prompt tokens the engine did not compute again.
+        num_output_tokens: Everything sampled, stop token included.
+        num_reasoning_tokens: Those of them that were reasoning.
+    """
+
+    reason: Literal["stop", "max_output_tokens"]
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+    num_reasoning_tokens: int
+
+
+Part = ReasoningDelta | TextDelta | CallStarted | CallArguments | ItemFinished | Finished
+
+
+class RenderReport(Struct, frozen=True, kw_only=True):
+    """How a prompt was built, for the metrics.
+
+    Attributes:
+        mode: append: only new items were rendered. prefix: a known prefix was kept and the
+            rest rendered. full: everything was rendered.
+        reason: Why it was not append (`first`, `preamble`, `model`, ...), or "".
+        num_tokenised: Tokens made by the tokenizer in this turn.
+    """
+
+    mode: Literal["append", "prefix", "full"]
+    reason: str = ""
+    num_tokenised: int
+
+
+class Prepared(Protocol):
+    """A turn that is rendered and ready to run, once."""
+
+    @property
+    def report(self) -> RenderReport: ...
+
+    @property
+    def num_prompt_tokens(self) -> int: ...
+
+    def respond(self) -> AsyncGenerator[Part, None]:
+        """Yield the parts of one response, `Finished` last.
+
+        Raises:
+            EngineUnavailable: refused before the first part; may be retried.
+            EngineError: failed later; parts already yielded stand.
+
+        `aclose()` stops the engine within one decode step.
+        """
+        ...
+
+    async def warm(self) -> int:
+        """Prefill the prompt without output; return how many tokens were cached already."""
+        ...
+
+    def settle(self, output: Sequence[Item]) -> Context:
+        """Return the context after the response: the prompt's items, then `output`.
+
+        Call it once, after `Finished`, with the items as the client saw them. Costs O(output).
+        """
+        ...
+
+
+class Model(Protocol):
+    """Context and settings in, parts out. Contract suite: `tests/contracts/model.py`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def prepare(
+        self, parent: Context | None, items: Sequence[Item], settings: Settings
+    ) -> Prepared:
+        """Render a turn: `parent`'s conversation followed by `items`. O(items) on a known parent.
+
+        Raises:
+            ContextLengthExceeded: it does not fit the window.
+            InvalidRequest: the settings ask for something the model cannot do.
+        """
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,202 @@
+"""Items and content parts (protocol.md section 3).
+
+An item is one link of a conversation: a message, a call, a call's output, reasoning. Types we
+do not know survive a round trip as `OpaqueItem`. `None` means "absent" for every optional
+field here: absent keys are not sent.
+
+In memory a message's content is always a tuple of parts; `codec` turns the string form into
+one part on the way in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Raw, Struct, field
+
+__all__ = [
+    "AssistantPart",
+    "ContentPart",
+    "CustomToolCall",
+    "CustomToolCallOutput",
+    "FunctionCall",
+    "FunctionCallOutput",
+    "InputFile",
+    "InputImage",
+    "InputText",
+    "Item",
+    "ItemReference",
+    "ItemStatus",
+    "Message",
+    "OpaqueItem",
+    "OutputPart",
+    "OutputText",
+    "Phase",
+    "Reasoning",
+    "ReasoningText",
+    "Refusal",
+    "Role",
+    "SummaryText",
+]
+
+Role = Literal["user", "assistant", "system", "developer"]
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+Phase = Literal["commentary", "final_answer"]
+CallId = Annotated[str, Meta(min_length=1, max_length=64)]
+LongText = Annotated[str, Meta(max_length=10_485_760)]
+
+
+class _Part(Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
+    pass
+
+
+class InputText(_Part, tag="input_text", frozen=True, kw_only=True):
+    """Text from the client."""
+
+    text: LongText
+    prompt_cache_breakpoint: Raw | None = None
+
+
+class InputImage(_Part, tag="input_image", frozen=True, kw_only=True):
+    """An image by URL (http, https or data) or by file id."""
+
+    image_url: Annotated[str, Meta(max_length=20_971_520)] | None = None
+    file_id: str | None = None
+    detail: Literal["low", "high", "auto", "original"] | None = None
+    prompt_cache_breakpoint: Raw | None = None
+
+
+class InputFile(_Part, tag="input_file", frozen=True, kw_only=True):
+    """A file by id, by data URL or by URL."""
+
+    file_id: str | None = None
+    file_data: Annotated[str, Meta(max_length=33_554_432)] | None = None
+    file_url: str | None = None
+    filename: str | None = None
+    detail: str | None = None
+    prompt_cache_breakpoint: Raw | None = None
+
+
+class OutputText(Struct, frozen=True, tag="output_text", tag_field="type", kw_only=True):
+    """Text from the model. Both arrays are always sent, empty if unused."""
+
+    annotations: list[Raw] = field(default_factory=list)
+    logprobs: list[Raw] = field(default_factory=list)
+    text: LongText
+
+
+class Refusal(_Part, tag="refusal", frozen=True, kw_only=True):
+    """The model's words when it declines."""
+
+    refusal: LongText
+
+
+class SummaryText(_Part, tag="summary_text", frozen=True, kw_only=True):
+    """One part of a reasoning summary."""
+
+    text: LongText
+
+
+class ReasoningText(_Part, tag="reasoning_text", frozen=True, kw_only=True):
+    """Raw reasoning; sent only where a server option asks for it."""
+
+    text: LongText
+
+
+AssistantPart = OutputText | Refusal
+ContentPart = InputText | InputImage | InputFile | OutputText | Refusal
+OutputPart = InputText | InputImage | InputFile
+
+
+class _Item(Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
+    id: str | None = None
+
+
+class Message(_Item, tag="message", frozen=True, kw_only=True):
+    """A message of any role; `content` is a tuple of parts once decoded."""
+
+    status: ItemStatus | None = None
+    role: Role
+    content: tuple[ContentPart, ...]
+    phase: Phase | None = None
+
+
+class FunctionCall(_Item, tag="function_call", frozen=True, kw_only=True):
+    """The model asks the client to run a function; `arguments` is a JSON string."""
+
+    call_id: CallId
+    name: str
+    arguments: LongText
+    status: ItemStatus | None = None
+    namespace: str | None = None
+    async_: bool | None = field(default=None, name="async")
+
+
+class FunctionCallOutput(_Item, tag="function_call_output", frozen=True, kw_only=True):
+    """What the client's function returned."""
+
+    call_id: CallId
+    output: LongText | tuple[OutputPart, ...]
+    status: ItemStatus | None = None
+
+
+class CustomToolCall(_Item, tag="custom_tool_call", frozen=True, kw_only=True):
+    """The model calls a custom tool with one free-form `input` string."""
+
+    call_id: CallId
+    name: str
+    input: LongText
+    status: ItemStatus | None = None
+    namespace: str | None = None
+    async_: bool | None = field(default=None, name="async")
+
+
+class CustomToolCallOutput(_Item, tag="custom_tool_call_output", frozen=True, kw_only=True):
+    """What the client's custom tool returned."""
+
+    call_id: CallId
+    output: LongText | tuple[OutputPart, ...]
+    status: ItemStatus | None = None
+
+
+class Reasoning(_Item, tag="reasoning", frozen=True, kw_only=True):
+    """What the model thought: a summary for people, the sealed text for the server.
+
+    In a context `content` holds the opened text; what goes on the wire carries it only where
+    a server option asks for it.
+    """
+
+    summary: tuple[SummaryText, ...]
+    content: tuple[ReasoningText, ...] | None = None
+    encrypted_content: str | None = None
+    status: ItemStatus | None = None
+
+
+class ItemReference(_Item, tag="item_reference", frozen=True, kw_only=True):
+    """Stands for an item the server already knows, by id."""
+
+
+class OpaqueItem(Struct, frozen=True, kw_only=True):
+    """An item of a type we do not interpret, kept byte for byte.
+
+    Attributes:
+        type: Its `type` field.
+        id: Its `id` field, if it has one.
+        raw: The whole JSON object.
+    """
+
+    type: str
+    id: str | None = None
+    raw: bytes
+
+
+Item = (
+    Message
+    | FunctionCall
+    | FunctionCallOutput
+    | CustomToolCall
+    | CustomToolCallOutput
+    | Reasoning
+    | ItemReference
+    | OpaqueItem
+)

@@ -1,0 +1,70 @@
+"""Tool definitions and tool choice (protocol.md sections 2.1 and 2.2).
+
+`ToolSet` is what the rest of the server sees: the tools a model may be offered, under the names
+it calls them by, and the bytes to echo. It is decoded once per distinct `tools` value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from msgspec import Raw, Struct
+
+__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet"]
+
+
+class OfferedTool(Struct, frozen=True, kw_only=True):
+    """A tool the model may call.
+
+    Attributes:
+        name: The name the model calls it by, unique in its set.
+        kind: Whether its call is a `function_call` or a `custom_tool_call`.
+        description: For the prompt; may be empty.
+        parameters: The JSON schema of the arguments as sent, or None where any object is fine.
+        strict: Whether decoding is constrained to `parameters`.
+        grammar: Custom tools only: (syntax, definition), or None for free text.
+        namespace: The namespace tool it came out of, if any; the call item carries it.
+    """
+
+    name: str
+    kind: Literal["function", "custom"] = "function"
+    description: str = ""
+    parameters: bytes | None = None
+    strict: bool = True
+    grammar: tuple[Literal["lark", "regex"], str] | None = None
+    namespace: str | None = None
+
+
+class ToolSet(Struct, frozen=True, kw_only=True):
+    """The decoded `tools` of a request.
+
+    Attributes:
+        raw: The bytes it was decoded from; equal bytes mean an equal set.
+        offered: The tools that go into the prompt, by name, in the order given.
+        echo: The JSON array for the response object, every function with `name`,
+            `description`, `parameters` and `strict`.
+        left_out: Types of hosted tools that were accepted but are not offered, for the metric.
+    """
+
+    raw: bytes
+    offered: Mapping[str, OfferedTool]
+    echo: Raw
+    left_out: tuple[str, ...] = ()
+
+
+EMPTY_TOOL_SET = ToolSet(raw=b"", offered={}, echo=Raw(b"[]"))
+
+
+class ToolChoice(Struct, frozen=True, kw_only=True):
+    """The decoded `tool_choice`.
+
+    Attributes:
+        mode: none, auto or required; naming one tool is `required` with one allowed name.
+        allowed: Names the model may call, or None for all that are offered.
+        echo: The JSON value for the response object.
+    """
+
+    mode: Literal["none", "auto", "required"] = "auto"
+    allowed: tuple[str, ...] | None = None
+    echo: Raw = Raw(b'"auto"')

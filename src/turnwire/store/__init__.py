@@ -1,0 +1,1 @@
+"""Responses that outlive a connection."""

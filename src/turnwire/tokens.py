@@ -1,0 +1,91 @@
+"""A sequence of token ids that grows at its end and shares everything before it.
+
+A conversation's prompt is the previous prompt plus a few hundred new ids. `Tokens` keeps each
+addition as one link, so that appending costs O(new) in time and memory, forks share their
+common past, and an engine may remember what it knows about a prefix (a hash, a KV slot) by the
+link's identity. Flattening is there for engines that need one array, and costs O(n).
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, Final
+
+__all__ = ["EMPTY", "TokenArray", "Tokens", "token_array"]
+
+TokenArray = array[int]
+"""Token ids, typecode "I": four bytes each."""
+
+
+def token_array(ids: Iterable[int] = ()) -> TokenArray:
+    """Pack token ids into an array of 32-bit unsigned integers."""
+    return array("I", ids)
+
+
+class Tokens:
+    """An immutable token sequence: `parent`'s ids, then `tail`. Equality is identity.
+
+    Attributes:
+        parent: The sequence this one extends, or None for a root.
+        tail: The ids this link adds, shape (k,); do not change it.
+    """
+
+    __slots__ = ("__weakref__", "length", "parent", "tail")
+
+    EMPTY: ClassVar[Tokens]
+
+    def __init__(self, parent: Tokens | None, tail: TokenArray) -> None:
+        self.parent: Final = parent
+        self.tail: Final = tail
+        self.length: Final[int] = len(tail) if parent is None else parent.length + len(tail)
+
+    def extend(self, ids: Iterable[int]) -> Tokens:
+        """Return this sequence followed by `ids`; itself if there are none."""
+        tail = ids if isinstance(ids, array) else token_array(ids)
+        return Tokens(self, tail) if tail else self
+
+    def __len__(self) -> int:
+        return self.length
+
+    def segments(self) -> list[TokenArray]:
+        """The tails, oldest first: O(links), no id is copied."""
+        found: list[TokenArray] = []
+        node: Tokens | None = self
+        while node is not None:
+            found.append(node.tail)
+            node = node.parent
+        found.reverse()
+        return found
+
+    def to_array(self) -> TokenArray:
+        """All ids in one new array: O(n)."""
+        flat = token_array()
+        for segment in self.segments():
+            flat.extend(segment)
+        return flat
+
+    def __iter__(self) -> Iterator[int]:
+        for segment in self.segments():
+            yield from segment
+
+    def last(self) -> int:
+        """The final id.
+
+        Raises:
+            IndexError: the sequence is empty.
+        """
+        node: Tokens | None = self
+        while node is not None:
+            if node.tail:
+                return node.tail[-1]
+            node = node.parent
+        raise IndexError("an empty sequence has no last token")
+
+    def __repr__(self) -> str:
+        return f"Tokens(length={self.length})"
+
+
+Tokens.EMPTY = Tokens(None, token_array())
+EMPTY = Tokens.EMPTY
+"""The sequence of no tokens; every chain starts here."""

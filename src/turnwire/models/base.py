@@ -1,8 +1,7 @@
 """The seam between a turn and whatever answers it.
 
 A model first prepares a turn (synchronous CPU: render what is new, check that it fits), then
-responds with parts. A part is what a person would say happened: it thought this, it said that,
-it called a tool. The emitter turns parts into the protocol's events.
+responds with parts (`turnwire.parts`), which the emitter turns into the protocol's events.
 """
 
 from __future__ import annotations
@@ -13,22 +12,16 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from turnwire.context.chain import Context
+from turnwire.parts import Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import PlainTextFormat, TextFormat
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
 
 __all__ = [
-    "CallArguments",
-    "CallStarted",
-    "Finished",
-    "ItemFinished",
     "Model",
-    "Part",
     "Prepared",
-    "ReasoningDelta",
     "RenderReport",
     "Settings",
-    "TextDelta",
 ]
 
 
@@ -56,58 +49,6 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     session: str = ""
     hints: Mapping[str, str] = {}
-
-
-class ReasoningDelta(Struct, frozen=True):
-    """More reasoning text."""
-
-    text: str
-
-
-class TextDelta(Struct, frozen=True):
-    """More message text."""
-
-    text: str
-
-
-class CallStarted(Struct, frozen=True):
-    """A tool call opens; its name is known, its arguments follow."""
-
-    name: str
-    call_id: str
-    kind: Literal["function", "custom"] = "function"
-    namespace: str | None = None
-
-
-class CallArguments(Struct, frozen=True):
-    """More of the open call's arguments (or of a custom call's input)."""
-
-    text: str
-
-
-class ItemFinished(Struct, frozen=True):
-    """The item that was open is whole; the next part opens another."""
-
-
-class Finished(Struct, frozen=True, kw_only=True):
-    """The last part.
-
-    Attributes:
-        reason: stop, or max_output_tokens: then the item still open is incomplete.
-        num_prompt_tokens: Prompt size.
-        num_cached_tokens: Leading prompt tokens the engine did not compute again.
-        num_output_tokens: Everything sampled, stop token included.
-        num_reasoning_tokens: Those of them that were reasoning.
-    """
-
-    reason: Literal["stop", "max_output_tokens"]
-    num_prompt_tokens: int
-    num_cached_tokens: int
-    num_output_tokens: int
-    num_reasoning_tokens: int
-
-
-Part = ReasoningDelta | TextDelta | CallStarted | CallArguments | ItemFinished | Finished
 
 
 class RenderReport(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,84 @@
+"""What a model did, in its order: it thought this, it said that, it called a tool.
+
+Parts are the one shape between whatever answers a turn and the emitter that turns them into
+the protocol's events. Deltas of one kind that follow each other belong to one item, until
+`ItemFinished`; the next delta opens a new item. `Finished` is the last part; an item that is
+still open then was cut.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from turnwire.tokens import TokenArray
+
+__all__ = [
+    "CallArguments",
+    "CallStarted",
+    "Finished",
+    "ItemFinished",
+    "Part",
+    "ReasoningDelta",
+    "TextDelta",
+]
+
+
+class ReasoningDelta(Struct, frozen=True):
+    """More reasoning text."""
+
+    text: str
+
+
+class TextDelta(Struct, frozen=True):
+    """More message text."""
+
+    text: str
+
+
+class CallStarted(Struct, frozen=True):
+    """A tool call opens; its name is known, its arguments follow."""
+
+    name: str
+    call_id: str
+    kind: Literal["function", "custom"] = "function"
+    namespace: str | None = None
+
+
+class CallArguments(Struct, frozen=True):
+    """More of the open call's arguments (or of a custom call's input)."""
+
+    text: str
+
+
+class ItemFinished(Struct, frozen=True):
+    """The item that was open is whole; the next part opens another.
+
+    Attributes:
+        sampled: Its token ids as the model sampled them, without the template's own tokens
+            around them; None from models that do not speak in tokens.
+    """
+
+    sampled: TokenArray | None = None
+
+
+class Finished(Struct, frozen=True, kw_only=True):
+    """The last part.
+
+    Attributes:
+        reason: stop, or max_output_tokens: then the item still open is incomplete.
+        num_prompt_tokens: Prompt size.
+        num_cached_tokens: Leading prompt tokens the engine did not compute again.
+        num_output_tokens: Everything sampled, stop token included.
+        num_reasoning_tokens: Those of them that were reasoning.
+    """
+
+    reason: Literal["stop", "max_output_tokens"]
+    num_prompt_tokens: int
+    num_cached_tokens: int
+    num_output_tokens: int
+    num_reasoning_tokens: int
+
+
+Part = ReasoningDelta | TextDelta | CallStarted | CallArguments | ItemFinished | Finished

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 __all__ = ["EMPTY", "TokenArray", "Tokens", "token_array"]
 
-TokenArray = array[int]
+if TYPE_CHECKING:
+    TokenArray = array[int]
+else:  # Python 3.11's array cannot be subscripted
+    TokenArray = array
 """Token ids, typecode "I": four bytes each."""
 
 

@@ -1,0 +1,1 @@
+"""Items <-> tokens: tokenizer, template, detokenizer, output parser, grammar."""

@@ -1,0 +1,333 @@
+"""Items to token ids: a ChatML template that only ever appends.
+
+A turn is `<|im_start|>ROLE\nTEXT<|im_end|>\n`. Theory of operation:
+
+* The ids of a conversation are made of pieces, one or more per item, and rendering items one by
+  one gives the same ids as rendering them together. That holds because a piece of text is cut
+  only where a special token stands on one side of the cut, or right behind an assistant's
+  header: byte-level BPE never merges across a special token (engines.md section 4). So a role
+  and its text are encoded as one string, and the `\n` behind `<|im_end|>` is safe because
+  `<|im_start|>` follows.
+* Text is encoded with special tokens disabled: no client's text can open or close a turn.
+* What the model sampled is kept as sampled, because encoding its text again may give other ids.
+* Assistant items that follow each other share one turn: a client that resends a history cannot
+  tell which of them came from one response. The turn stays open until something else follows,
+  so that what the model sampled can be appended to the prompt it was sampled from.
+
+Inside an assistant's turn:
+
+    message           its text, bare; a message behind a message opens another turn
+    reasoning         <think>TEXT</think>
+    call              <tool_call>{"name": NAME, "arguments": ARGUMENTS}</tool_call>
+
+Everything else is a closed turn: messages under their role, outputs under `tool NAME`, or
+`tool NAME ORDINAL` from the second of several parallel calls on, items that we do not know
+under `system`. An incomplete call, reasoning without text and an assistant's message without
+text render to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import Enum
+
+import msgspec
+from msgspec import Struct
+
+from turnwire.errors import ConfigError
+from turnwire.protocol.items import (
+    ContentPart,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputFile,
+    InputImage,
+    Item,
+    ItemReference,
+    Message,
+    OpaqueItem,
+    OutputPart,
+    Reasoning,
+    Refusal,
+)
+from turnwire.protocol.tools import OfferedTool, ToolSet
+from turnwire.rendering import call
+from turnwire.rendering.tokenizer import Tokenizer
+from turnwire.tokens import TokenArray, token_array
+
+__all__ = ["NO_TURN", "Label", "Last", "Marks", "Rendered", "Renderer", "Turn"]
+
+Label = tuple[str, int]
+"""What an output is rendered under: (the tool's name, the call's ordinal)."""
+
+
+class Last(Enum):
+    """The kind of the last item in an assistant's open turn."""
+
+    MESSAGE = "message"
+    REASONING = "reasoning"
+    CALL = "call"
+
+
+class Turn(Struct, frozen=True):
+    """Where a rendering stands.
+
+    Attributes:
+        last: The last item of the assistant's turn that is open, or None if no turn is.
+    """
+
+    last: Last | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.last is not None
+
+
+NO_TURN = Turn()
+"""No turn is open: the start of a conversation, and after every closed turn."""
+
+
+class Marks(Struct, frozen=True):
+    """Ids of the special tokens that the template is made of."""
+
+    end_of_text: int
+    start: int
+    end: int
+    think: int
+    end_think: int
+    tool_call: int
+    end_tool_call: int
+
+
+_MARK_NAMES = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+)
+
+
+class Rendered(Struct, frozen=True):
+    """New items as ids.
+
+    Attributes:
+        ids: What they add to the conversation, shape (k,).
+        turn: Where the rendering stands behind them.
+        num_tokenised: How many of the ids the tokenizer made for this call.
+    """
+
+    ids: TokenArray
+    turn: Turn
+    num_tokenised: int
+
+
+class Renderer:
+    """The template over one vocabulary. Pure: it remembers nothing of a conversation.
+
+    Attributes:
+        tokenizer: The vocabulary.
+        fingerprint: Equal for renderers that give equal ids.
+        marks: Ids of the template's special tokens.
+        special_ids: Every special id of the vocabulary.
+        stop: Ids that end an output: `<|im_end|>` and `<|endoftext|>`.
+        plain_texts: By id: the text of a token that is whole characters and not special,
+            else None.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """
+        Raises:
+            ConfigError: the vocabulary lacks a special token of the template.
+        """
+        missing = [name for name in _MARK_NAMES if name not in tokenizer.special]
+        if missing:
+            raise ConfigError(f"the tokenizer has no special token {', '.join(missing)}")
+        self.tokenizer = tokenizer
+        self.fingerprint = f"chatml-1:{tokenizer.fingerprint}"
+        marks = self.marks = Marks(*(tokenizer.special[name] for name in _MARK_NAMES))
+        self.special_ids = frozenset(tokenizer.special.values())
+        self.stop = frozenset((marks.end, marks.end_of_text))
+        self.plain_texts: tuple[str | None, ...] = tuple(
+            None if token_id in self.special_ids else text
+            for token_id, text in enumerate(tokenizer.table.texts)
+        )
+        self._header = token_array((marks.start, *tokenizer.encode("assistant\n")))
+        self._close = token_array((marks.end, *tokenizer.encode("\n")))
+        self._start = token_array((marks.start,))
+        self._around = {
+            Last.MESSAGE: (token_array(), token_array()),
+            Last.REASONING: (token_array((marks.think,)), token_array((marks.end_think,))),
+            Last.CALL: (token_array((marks.tool_call,)), token_array((marks.end_tool_call,))),
+        }
+
+    def preamble(self, instructions: str | None, tools: ToolSet) -> TokenArray:
+        """The system turn in front of a conversation; no ids without instructions and tools."""
+        sections = [instructions] if instructions else []
+        if tools.offered:
+            sections.append(_tools_section(tools.offered.values()))
+        if not sections:
+            return token_array()
+        text = self.tokenizer.encode("system\n" + "\n\n".join(sections))
+        return self._start + text + self._close
+
+    def opening(self, turn: Turn, *, reasoning: bool) -> TokenArray:
+        """What is put behind the conversation to have the model go on.
+
+        Args:
+            turn: Where the conversation stands.
+            reasoning: Whether the model is to think first.
+        """
+        ids = token_array()
+        if turn.last is Last.MESSAGE:
+            ids += self._close
+        if turn.last in (None, Last.MESSAGE):
+            ids += self._header
+        if reasoning:
+            ids.append(self.marks.think)
+        return ids
+
+    def extend(
+        self,
+        turn: Turn,
+        items: Sequence[Item],
+        labels: Sequence[Label | None],
+        sampled: Sequence[TokenArray | None],
+    ) -> Rendered:
+        """Render items behind a conversation; any partition of them gives the same ids.
+
+        For a response's own items, rendered from the turn before `opening`, the ids are the
+        opening's followed by what the model sampled, up to the stop token; unless the model
+        wrote what the template never does (a call in prose, thinking without a word). A caller
+        compares, and keeps the prompt as the prefix if they are equal.
+
+        Args:
+            turn: Where the conversation stands.
+            items: New items, in order.
+            labels: Parallel to `items`: for outputs, what they are rendered under.
+            sampled: Parallel to `items`: an assistant item's ids as the model sampled them,
+                used in place of its text.
+        """
+        pieces: list[TokenArray | str] = []
+        for item, label, ids in zip(items, labels, sampled, strict=True):
+            turn = self._append(pieces, turn, item, label, ids)
+        texts = [piece for piece in pieces if isinstance(piece, str)]
+        encoded: Iterator[TokenArray] = iter(self.tokenizer.encode_batch(texts))
+        all_ids = token_array()
+        num_tokenised = 0
+        for piece in pieces:
+            if isinstance(piece, str):
+                made = next(encoded)
+                num_tokenised += len(made)
+                all_ids += made
+            else:
+                all_ids += piece
+        return Rendered(all_ids, turn, num_tokenised)
+
+    def _append(
+        self,
+        pieces: list[TokenArray | str],
+        turn: Turn,
+        item: Item,
+        label: Label | None,
+        sampled: TokenArray | None,
+    ) -> Turn:
+        """The one rule of the template: append an item's pieces; return the turn behind it."""
+        match item:
+            case Message(role="assistant"):
+                kind, text = Last.MESSAGE, _text_of(item.content, "")
+            case Reasoning():
+                kind, text = Last.REASONING, _reasoning_text(item)
+            case FunctionCall() | CustomToolCall():
+                if item.status == "incomplete":
+                    return turn  # it must never run, so the model need not see it
+                kind, text = Last.CALL, call.write(item)
+            case _:
+                if turn.is_open:
+                    pieces.append(self._close)
+                pieces += (self._start, _closed_turn(item, label), self._close)
+                return NO_TURN
+        if not text and not sampled:
+            return turn
+        if turn.last is Last.MESSAGE and kind is Last.MESSAGE:
+            pieces.append(self._close)
+            turn = NO_TURN
+        if not turn.is_open:
+            pieces.append(self._header)
+        before, after = self._around[kind]
+        pieces += (before, sampled or text, after)
+        return Turn(kind)
+
+
+def _closed_turn(item: Item, label: Label | None) -> str:
+    """The role line and the text of an item that is a turn of its own."""
+    match item:
+        case Message():
+            return f"{item.role}\n{_text_of(item.content, _BETWEEN_PARTS)}"
+        case FunctionCallOutput() | CustomToolCallOutput():
+            output = item.output
+            text = output if isinstance(output, str) else _text_of(output, _BETWEEN_PARTS)
+            name, ordinal = label or ("", 0)
+            role = " ".join(
+                ("tool", *([name] if name else []), *([str(ordinal)] if ordinal else []))
+            )
+            return f"{role}\n{text}"
+        case OpaqueItem():
+            return f"system\n[{item.type}] {item.raw.decode('utf-8', 'replace')}"
+        case ItemReference():
+            raise AssertionError("references are resolved before a conversation is made")
+        case _:
+            raise AssertionError(f"an assistant's item is no closed turn: {type(item).__name__}")
+
+
+_BETWEEN_PARTS = "\n"  # clients send unrelated texts as parts of one message
+
+
+def _text_of(parts: Sequence[ContentPart | OutputPart], between: str) -> str:
+    return between.join([_part_text(part) for part in parts])
+
+
+def _part_text(part: ContentPart | OutputPart) -> str:
+    match part:
+        case InputImage():
+            return "[image]"
+        case InputFile():
+            return f"[file {part.filename}]" if part.filename else "[file]"
+        case Refusal():
+            return part.refusal
+        case _:
+            return part.text
+
+
+def _reasoning_text(item: Reasoning) -> str:
+    if item.content:
+        return "".join([part.text for part in item.content])
+    return "\n\n".join([part.text for part in item.summary])
+
+
+_HOW_TO_CALL = (
+    'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}, or '
+    '{"name": NAME, "input": STRING} for a tool that takes an input. The tools:'
+)
+
+
+def _tools_section(tools: Iterable[OfferedTool]) -> str:
+    return "\n".join(("# Tools", _HOW_TO_CALL, *map(_tool_line, tools)))
+
+
+def _tool_line(tool: OfferedTool) -> str:
+    """One tool as one line of JSON, whitespace in its schema left out."""
+    fields: dict[str, object] = {"name": tool.name}
+    if tool.description:
+        fields["description"] = tool.description
+    if tool.kind == "custom":
+        fields["input"] = "text"
+        if tool.grammar is not None:
+            syntax, definition = tool.grammar
+            fields["input"] = {"syntax": syntax, "definition": definition}
+    elif tool.parameters is not None:
+        fields["parameters"] = msgspec.Raw(msgspec.json.format(tool.parameters, indent=-1))
+    return msgspec.json.encode(fields).decode()

@@ -5,10 +5,13 @@ Every event carries `sequence_number`; on a named lane of a WebSocket also `stre
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
 __all__ = [
     "TERMINAL_EVENTS",
+    "CompactionCompacting",
     "ContentPartAdded",
     "ContentPartDone",
     "CustomToolCallInputDelta",
@@ -18,8 +21,11 @@ __all__ = [
     "Event",
     "FunctionCallArgumentsDelta",
     "FunctionCallArgumentsDone",
+    "InjectError",
+    "InjectFailed",
     "OutputItemAdded",
     "OutputItemDone",
+    "OutputTextAnnotationAdded",
     "OutputTextDelta",
     "OutputTextDone",
     "ReasoningSummaryPartAdded",
@@ -36,6 +42,13 @@ __all__ = [
     "ResponseInProgress",
     "ResponseIncomplete",
     "ResponseQueued",
+    "ServerEvent",
+    "SteerAccepted",
+    "SteerError",
+    "SteerFailed",
+    "SteerPending",
+    "SteerRejected",
+    "SteerSubmission",
 ]
 
 
@@ -117,6 +130,7 @@ class OutputTextDelta(_OfPart, frozen=True, kw_only=True, tag="response.output_t
 
     delta: str
     logprobs: list[Raw] = field(default_factory=list)
+    obfuscation: str | UnsetType = UNSET
 
 
 class OutputTextDone(_OfPart, frozen=True, kw_only=True, tag="response.output_text.done"):
@@ -124,6 +138,15 @@ class OutputTextDone(_OfPart, frozen=True, kw_only=True, tag="response.output_te
 
     text: str
     logprobs: list[Raw] = field(default_factory=list)
+
+
+class OutputTextAnnotationAdded(
+    _OfPart, frozen=True, kw_only=True, tag="response.output_text.annotation.added"
+):
+    """An annotation of the text sent so far."""
+
+    annotation_index: int
+    annotation: Raw
 
 
 class RefusalDelta(_OfPart, frozen=True, kw_only=True, tag="response.refusal.delta"):
@@ -156,6 +179,7 @@ class FunctionCallArgumentsDelta(
     """More of a call's arguments."""
 
     delta: str
+    obfuscation: str | UnsetType = UNSET
 
 
 class FunctionCallArgumentsDone(
@@ -198,9 +222,10 @@ class ReasoningSummaryPartAdded(
 class ReasoningSummaryPartDone(
     _OfSummary, frozen=True, kw_only=True, tag="response.reasoning_summary_part.done"
 ):
-    """A summary part closed."""
+    """A summary part closed; `status` only where it was cut."""
 
     part: Raw
+    status: Literal["incomplete"] | UnsetType = UNSET
 
 
 class ReasoningSummaryTextDelta(
@@ -209,6 +234,7 @@ class ReasoningSummaryTextDelta(
     """More of a summary part."""
 
     delta: str
+    obfuscation: str | UnsetType = UNSET
 
 
 class ReasoningSummaryTextDone(
@@ -219,8 +245,73 @@ class ReasoningSummaryTextDone(
     text: str
 
 
+class CompactionCompacting(
+    _OfItem, frozen=True, kw_only=True, tag="response.compaction.compacting"
+):
+    """A summary is being sampled because a `compaction_trigger` asked for it."""
+
+
+class SteerSubmission(Struct, frozen=True, kw_only=True):
+    """A steer that was taken."""
+
+    id: str
+    previous_response_id: str
+
+
+class SteerRejected(Struct, frozen=True, kw_only=True):
+    """A steer that was not committed, with the input handed back; `id` only if it had one."""
+
+    id: str | UnsetType = UNSET
+    previous_response_id: str
+    input: Raw
+
+
+class SteerError(Struct, frozen=True, kw_only=True):
+    """Why a steer was not committed (codes: protocol.md section 9.1)."""
+
+    type: Literal["invalid_request_error"] = "invalid_request_error"
+    code: str
+    message: str
+
+
+class SteerAccepted(Event, frozen=True, kw_only=True, tag="response.steer.accepted"):
+    """Queued, not applied: the successor's `response.created` is the commit point."""
+
+    steer: SteerSubmission
+
+
+class SteerPending(Event, frozen=True, kw_only=True, tag="response.steer.pending"):
+    """Still queued: the client owes tool results, listed as stubs."""
+
+    steer: SteerSubmission
+    reason: Literal["waiting_for_required_input"] = "waiting_for_required_input"
+    required_input: list[Raw]
+
+
+class SteerFailed(Event, frozen=True, kw_only=True, tag="response.steer.failed"):
+    """Refused, or lost after it was accepted."""
+
+    steer: SteerRejected
+    error: SteerError
+
+
+class InjectError(Struct, frozen=True, kw_only=True):
+    """Why an inject was refused."""
+
+    code: Literal["response_already_completed", "response_not_found"]
+    message: str
+
+
+class InjectFailed(Event, frozen=True, kw_only=True, tag="response.inject.failed"):
+    """Nothing of the input was taken (protocol.md section 9.2)."""
+
+    response_id: str
+    input: Raw
+    error: InjectError
+
+
 class ErrorDetail(Struct, frozen=True, kw_only=True):
-    """`error` of an error body or event."""
+    """`error` of an error body or event; `headers` only in events, for what HTTP puts there."""
 
     type: str
     code: str | None
@@ -229,17 +320,51 @@ class ErrorDetail(Struct, frozen=True, kw_only=True):
     headers: dict[str, str] | UnsetType = UNSET
 
 
-class ErrorEvent(Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
+class ErrorEvent(Event, frozen=True, kw_only=True, tag="error"):
     """An error as an event: nested, with the flat fields beside it, valid for both readers.
 
     Clients need `status` (Codex ignores the event without it) and `sequence_number` (the AI SDK
     rejects it without), see clients.md section 3.
     """
 
-    sequence_number: int
     status: int
     error: ErrorDetail
     code: str | None
     message: str
     param: str | None
-    stream_id: str | UnsetType = UNSET
+
+
+ServerEvent: TypeAlias = (
+    ResponseCreated
+    | ResponseQueued
+    | ResponseInProgress
+    | ResponseCompleted
+    | ResponseIncomplete
+    | ResponseFailed
+    | OutputItemAdded
+    | OutputItemDone
+    | ContentPartAdded
+    | ContentPartDone
+    | OutputTextDelta
+    | OutputTextDone
+    | OutputTextAnnotationAdded
+    | RefusalDelta
+    | RefusalDone
+    | ReasoningTextDelta
+    | ReasoningTextDone
+    | ReasoningSummaryPartAdded
+    | ReasoningSummaryPartDone
+    | ReasoningSummaryTextDelta
+    | ReasoningSummaryTextDone
+    | FunctionCallArgumentsDelta
+    | FunctionCallArgumentsDone
+    | CustomToolCallInputDelta
+    | CustomToolCallInputDone
+    | CompactionCompacting
+    | SteerAccepted
+    | SteerPending
+    | SteerFailed
+    | InjectFailed
+    | ErrorEvent
+)
+"""Every event this server may send."""

@@ -16,6 +16,7 @@ from msgspec import Meta, Raw, Struct, field
 
 __all__ = [
     "AssistantPart",
+    "CacheBreakpoint",
     "ContentPart",
     "CustomToolCall",
     "CustomToolCallOutput",
@@ -46,6 +47,13 @@ CallId = Annotated[str, Meta(min_length=1, max_length=64)]
 LongText = Annotated[str, Meta(max_length=10_485_760)]
 
 
+class CacheBreakpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`prompt_cache_breakpoint` of an input part: pin the prefix up to here."""
+
+    mode: Literal["explicit"]
+    ttl: str | None = None
+
+
 class _Part(Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
     pass
 
@@ -54,7 +62,7 @@ class InputText(_Part, tag="input_text", frozen=True, kw_only=True):
     """Text from the client."""
 
     text: LongText
-    prompt_cache_breakpoint: Raw | None = None
+    prompt_cache_breakpoint: CacheBreakpoint | None = None
 
 
 class InputImage(_Part, tag="input_image", frozen=True, kw_only=True):
@@ -63,7 +71,7 @@ class InputImage(_Part, tag="input_image", frozen=True, kw_only=True):
     image_url: Annotated[str, Meta(max_length=20_971_520)] | None = None
     file_id: str | None = None
     detail: Literal["low", "high", "auto", "original"] | None = None
-    prompt_cache_breakpoint: Raw | None = None
+    prompt_cache_breakpoint: CacheBreakpoint | None = None
 
 
 class InputFile(_Part, tag="input_file", frozen=True, kw_only=True):
@@ -74,7 +82,7 @@ class InputFile(_Part, tag="input_file", frozen=True, kw_only=True):
     file_url: str | None = None
     filename: str | None = None
     detail: str | None = None
-    prompt_cache_breakpoint: Raw | None = None
+    prompt_cache_breakpoint: CacheBreakpoint | None = None
 
 
 class OutputText(Struct, frozen=True, tag="output_text", tag_field="type", kw_only=True):
@@ -138,6 +146,8 @@ class FunctionCallOutput(_Item, tag="function_call_output", frozen=True, kw_only
     call_id: CallId
     output: LongText | tuple[OutputPart, ...]
     status: ItemStatus | None = None
+    name: str | None = None
+    namespace: str | None = None
 
 
 class CustomToolCall(_Item, tag="custom_tool_call", frozen=True, kw_only=True):
@@ -173,7 +183,7 @@ class Reasoning(_Item, tag="reasoning", frozen=True, kw_only=True):
 
 
 class ItemReference(_Item, tag="item_reference", frozen=True, kw_only=True):
-    """Stands for an item the server already knows, by id."""
+    """Stands for an item the server already knows; `codec` lets none pass without an id."""
 
 
 class OpaqueItem(Struct, frozen=True, kw_only=True):

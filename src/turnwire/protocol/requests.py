@@ -2,7 +2,8 @@
 
 `input`, `tools` and `tool_choice` stay raw here: the codec decodes them item by item, and tools
 that equal the previous turn's by bytes are not decoded again. Unknown fields are ignored,
-because clients add private ones. `None` means absent or null: the two are the same.
+because clients add private ones. `None` means absent or null: the two are the same; for a raw
+field `ABSENT` means absent, and null arrives as the bytes `null`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ from typing import Annotated, Literal
 from msgspec import Meta, Raw, Struct
 
 __all__ = [
+    "ABSENT",
+    "CacheOptions",
     "ConversationRef",
     "CreateResponse",
+    "Effort",
+    "Include",
     "JsonObjectFormat",
     "JsonSchemaFormat",
     "PlainTextFormat",
@@ -52,7 +57,7 @@ class JsonObjectFormat(Struct, frozen=True, tag="json_object", tag_field="type")
 class JsonSchemaFormat(Struct, frozen=True, tag="json_schema", tag_field="type", kw_only=True):
     """JSON that obeys `schema`. All five keys are echoed, `description` as null if unset."""
 
-    name: Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"\A[a-zA-Z0-9_-]{1,64}\Z")]
     description: str | None = None
     schema: Raw
     strict: bool | None = None
@@ -100,7 +105,7 @@ class CacheOptions(Struct, frozen=True, kw_only=True):
 
 
 class CreateResponse(Struct, kw_only=True):
-    """One request for one response; defaults are those that the response echoes."""
+    """One request for one response; `echo` fills in the defaults that the response shows."""
 
     model: str | None = None
     input: Raw = ABSENT
@@ -139,3 +144,9 @@ class CreateResponse(Struct, kw_only=True):
     moderation: Raw = ABSENT
     # WebSocket mode only (section 8); ignored in an HTTP body.
     generate: bool | None = None
+
+    @property
+    def warm_up(self) -> bool:
+        """Whether only the prefix is to be prepared; `prewarm` overrides `generate` (8.3)."""
+        options = self.prompt_cache_options
+        return self.generate is False or (options is not None and options.prewarm is True)

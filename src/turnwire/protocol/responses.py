@@ -13,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType, field
 from turnwire.protocol.requests import TextConfig
 
 __all__ = [
+    "CacheOptionsEcho",
     "ConversationEcho",
     "IncompleteDetails",
     "InputTokensDetails",
@@ -79,10 +80,20 @@ class IncompleteDetails(Struct, frozen=True, kw_only=True):
 
 
 class ReasoningEcho(Struct, frozen=True, kw_only=True):
-    """`reasoning` as echoed: both keys, nulls allowed."""
+    """`reasoning` as echoed: effort and summary always, nulls allowed; the rest where asked."""
 
     effort: str | None = None
     summary: str | None = None
+    context: str | UnsetType = UNSET
+    mode: str | UnsetType = UNSET
+
+
+class CacheOptionsEcho(Struct, frozen=True, kw_only=True):
+    """`prompt_cache_options` as echoed, with the defaults of protocol.md section 2 filled in."""
+
+    mode: str = "implicit"
+    ttl: str = "30m"
+    comparison_response_id: str | UnsetType = UNSET
 
 
 class ConversationEcho(Struct, frozen=True, kw_only=True):
@@ -111,6 +122,7 @@ class Response(Struct, kw_only=True):
     previous_response_id: str | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: CacheOptionsEcho | UnsetType = UNSET
     reasoning: ReasoningEcho = ReasoningEcho()
     safety_identifier: str | None = None
     service_tier: str = "auto"

@@ -18,7 +18,8 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
     """A tool the model may call.
 
     Attributes:
-        name: The name the model calls it by, unique in its set.
+        name: The name the model calls it by, unique in its set, `[a-zA-Z0-9_.-]`: its own, or
+            `namespace.name` where the own name of a namespace's tool is taken.
         kind: Whether its call is a `function_call` or a `custom_tool_call`.
         description: For the prompt; may be empty.
         parameters: The JSON schema of the arguments as sent, or None where any object is fine.
@@ -35,6 +36,11 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
     grammar: tuple[Literal["lark", "regex"], str] | None = None
     namespace: str | None = None
 
+    @property
+    def call_name(self) -> str:
+        """Its own name, which the call item carries beside `namespace`."""
+        return self.name if self.namespace is None else self.name.rpartition(".")[2]
+
 
 class ToolSet(Struct, frozen=True, kw_only=True):
     """The decoded `tools` of a request.
@@ -44,7 +50,8 @@ class ToolSet(Struct, frozen=True, kw_only=True):
         offered: The tools that go into the prompt, by name, in the order given.
         echo: The JSON array for the response object, every function with `name`,
             `description`, `parameters` and `strict`.
-        left_out: Types of hosted tools that were accepted but are not offered, for the metric.
+        left_out: Type of each tool that was accepted but is not offered, for the metric:
+            hosted ones, unknown ones, and functions that only programs may call.
     """
 
     raw: bytes

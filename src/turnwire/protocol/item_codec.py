@@ -1,0 +1,203 @@
+"""Bytes to items and back (protocol.md section 3).
+
+A list is first decoded in one pass, as if every element named its type and knew it. When that
+fails, it is taken element by element: messages without a type, references without one, and
+types we do not know are told apart there, and errors get their path there. Both ways give the
+same items.
+
+Decoded items hold no view of the bytes they came from: a small item does not keep a large frame
+alive.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+from msgspec import Raw, Struct
+from msgspec.json import Encoder
+
+from turnwire.errors import InvalidRequest
+from turnwire.protocol.items import (
+    ContentPart,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputFile,
+    InputImage,
+    InputText,
+    Item,
+    ItemReference,
+    ItemStatus,
+    LongText,
+    Message,
+    OpaqueItem,
+    OutputText,
+    Phase,
+    Reasoning,
+    ReasoningText,
+    Refusal,
+    Role,
+    SummaryText,
+)
+from turnwire.protocol.requests import ABSENT
+from turnwire.protocol.validation import FAULTS, CheckedDecoder
+
+__all__ = ["decode_items", "encode_item", "encode_part"]
+
+
+class _WireText(Struct, tag="output_text", tag_field="type", kw_only=True):
+    # Clients that dump their own types send null where we send [].
+    annotations: list[Raw] | None = None
+    logprobs: list[Raw] | None = None
+    text: LongText
+
+
+_WirePart: TypeAlias = InputText | InputImage | InputFile | _WireText | Refusal
+
+
+class _BareMessage(Struct, kw_only=True):
+    """A message whose type is absent, null or known."""
+
+    id: str | None = None
+    status: ItemStatus | None = None
+    role: Role
+    content: LongText | tuple[_WirePart, ...]
+    phase: Phase | None = None
+
+
+class _WireMessage(_BareMessage, tag="message", tag_field="type", kw_only=True):
+    pass
+
+
+_WireItem: TypeAlias = (
+    _WireMessage
+    | FunctionCall
+    | FunctionCallOutput
+    | CustomToolCall
+    | CustomToolCallOutput
+    | Reasoning
+    | ItemReference
+)
+
+
+class _Head(Struct):
+    """What tells items apart."""
+
+    type: str | None = None
+    role: Raw = ABSENT
+    id: str | None = None
+
+
+_LIST: Final = CheckedDecoder[str | list[_WireItem] | None](LongText | list[_WireItem] | None)
+_ELEMENTS: Final = CheckedDecoder[str | list[Raw] | None](LongText | list[Raw] | None)
+_HEAD: Final = CheckedDecoder[_Head](_Head)
+_KEYS: Final = CheckedDecoder[dict[str, Raw]](dict[str, Raw])
+_MESSAGE: Final = CheckedDecoder[_BareMessage](_BareMessage)
+_TYPED: Final[dict[str, CheckedDecoder[Any]]] = {
+    "message": _MESSAGE,
+    "function_call": CheckedDecoder[FunctionCall](FunctionCall),
+    "function_call_output": CheckedDecoder[FunctionCallOutput](FunctionCallOutput),
+    "custom_tool_call": CheckedDecoder[CustomToolCall](CustomToolCall),
+    "custom_tool_call_output": CheckedDecoder[CustomToolCallOutput](CustomToolCallOutput),
+    "reasoning": CheckedDecoder[Reasoning](Reasoning),
+    "item_reference": CheckedDecoder[ItemReference](ItemReference),
+}
+_ENCODER: Final = Encoder()
+
+
+def decode_items(raw: Raw, param: str = "input") -> tuple[Item, ...]:
+    """Decode `input`: a string is one user message, a list is items; absent or null is none.
+
+    Args:
+        raw: The JSON value, or `ABSENT`.
+        param: Its path in the request, for errors.
+
+    Raises:
+        InvalidRequest: with the path of the field at fault.
+    """
+    if raw is ABSENT:
+        return ()
+    try:
+        decoded = _LIST.attempt(raw)
+    except FAULTS:
+        return _decode_elements(raw, param)
+    if isinstance(decoded, str):
+        return (Message(role="user", content=(InputText(text=decoded),)),)
+    return tuple(
+        [_finish(item, param, index) for index, item in enumerate(decoded)] if decoded else ()
+    )
+
+
+def encode_item(item: Item) -> bytes:
+    """Encode one item as the wire has it; an opaque one as it came, byte for byte."""
+    return item.raw if type(item) is OpaqueItem else _ENCODER.encode(item)
+
+
+def encode_part(part: ContentPart | SummaryText | ReasoningText) -> bytes:
+    """Encode one content part."""
+    return _ENCODER.encode(part)
+
+
+def _decode_elements(raw: Raw, param: str) -> tuple[Item, ...]:
+    if not bytes(raw):
+        return ()
+    elements = _ELEMENTS.decode(raw, param)
+    if elements is None or isinstance(elements, str):
+        raise AssertionError("the one-pass decoder takes null and strings")
+    return tuple([_decode_element(element, param, index) for index, element in enumerate(elements)])
+
+
+def _decode_element(raw: Raw, param: str, index: int) -> Item:
+    where = f"{param}[{index}]"
+    head = _HEAD.decode(raw, where)
+    kind = head.type
+    if kind is None:
+        if bytes(head.role):
+            kind = "message"
+        elif head.id is not None and _KEYS.decode(raw, where).keys() <= {"id", "type"}:
+            # "an object with only `id` is a reference" (section 3.4)
+            return ItemReference(id=head.id)
+        else:
+            raise _missing(f"{where}.type")
+    decoder = _TYPED.get(kind)
+    if decoder is None:
+        return OpaqueItem(type=kind, id=head.id, raw=bytes(raw))
+    return _finish(decoder.decode(raw, where), param, index)
+
+
+def _finish(item: _BareMessage | Item, param: str, index: int) -> Item:
+    if isinstance(item, _BareMessage):
+        return Message(
+            id=item.id,
+            status=item.status,
+            role=item.role,
+            content=_content(item.content, item.role),
+            phase=item.phase,
+        )
+    if type(item) is ItemReference and item.id is None:
+        raise _missing(f"{param}[{index}].id")
+    return item
+
+
+def _content(content: str | tuple[_WirePart, ...], role: Role) -> tuple[ContentPart, ...]:
+    if isinstance(content, str):
+        text = OutputText(text=content) if role == "assistant" else InputText(text=content)
+        return (text,)
+    return tuple([_output_text(part) if isinstance(part, _WireText) else part for part in content])
+
+
+def _output_text(part: _WireText) -> OutputText:
+    return OutputText(
+        annotations=[raw.copy() for raw in part.annotations or ()],
+        logprobs=[raw.copy() for raw in part.logprobs or ()],
+        text=part.text,
+    )
+
+
+def _missing(param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"'{param}' is required, but it is missing.",
+        code="missing_required_parameter",
+        param=param,
+    )

@@ -69,6 +69,18 @@ class Engine(Protocol):
         """Most tokens of prompt and output together."""
         ...
 
+    def check(self, request: Generation) -> None:
+        """Raise now what `generate` would raise before its first delta, as far as is known.
+
+        So a request that cannot be served is refused before its answer begins. Cheap: no I/O.
+
+        Raises:
+            ContextTooLong: as `generate`.
+            EngineUnavailable: every slot and every waiting place is taken.
+            EngineError: a hint is malformed.
+        """
+        ...
+
     def generate(self, request: Generation) -> AsyncGenerator[Delta, None]:
         """Yield the new tokens of one generation, in order; the last delta has `finish`.
 

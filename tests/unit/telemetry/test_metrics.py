@@ -40,10 +40,10 @@ NAMES = {
 
 
 def page(metrics: Metrics) -> dict[tuple[str, tuple[str, ...]], float]:
-    """Every sample of the page, as a scraper reads it, without creation times."""
+    """Every sample by name and label values (by label name), without creation times."""
     families = text_string_to_metric_families(metrics.render().decode())
     return {
-        (sample.name, tuple(sample.labels.values())): sample.value
+        (sample.name, tuple(v for _, v in sorted(sample.labels.items()))): sample.value
         for family in families
         for sample in family.samples
         if not sample.name.endswith("_created")
@@ -146,7 +146,7 @@ def test_buckets_tell_microseconds_apart() -> None:
     metrics = Metrics()
     metrics.observe_turn(stopped([("emit", 0.00001)]), "http")
     seen = page(metrics)
-    assert 1 == seen["turnwire_turn_stage_seconds_bucket", ("emit", "1e-05")]
+    assert 1 == seen["turnwire_turn_stage_seconds_bucket", ("1e-05", "emit")]
     counts = {labels for name, labels in seen if name == "turnwire_turn_stage_seconds_count"}
     assert {(stage,) for stage in STAGES} == counts
 

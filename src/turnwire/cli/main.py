@@ -1,0 +1,78 @@
+"""The command `turnwire` and its options. What each command does lives in its own module."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from turnwire import __version__
+
+__all__ = ["app", "demo", "options", "serve"]
+
+app = typer.Typer(
+    name="turnwire",
+    help="A self-hosted server of the OpenAI Responses API with WebSocket mode.",
+    no_args_is_help=True,
+    add_completion=False,
+    # A traceback with local variables could print keys.
+    pretty_exceptions_show_locals=False,
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"turnwire {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """A self-hosted server of the OpenAI Responses API with WebSocket mode."""
+
+
+@app.command()
+def serve(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; TURNWIRE_CONFIG if not given.")
+    ] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="TCP port; 0 for any free one. [default: 8787]")
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Database and sealing key. [default: ~/.local/share/turnwire]"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that share the port. [default: 1]")
+    ] = None,
+) -> None:
+    """Serve the API until SIGTERM or Ctrl-C, then let running responses end."""
+    from turnwire.cli.serve import run
+
+    flags = {"host": host, "port": port, "data_dir": data_dir, "workers": workers}
+    raise typer.Exit(run(config, os.environ, flags))
+
+
+@app.command()
+def demo(
+    turns: Annotated[int, typer.Option(min=1, help="Turns of the agent loop.")] = 20,
+    model: Annotated[str, typer.Option(help="Embedded model to drive.")] = "sim-1000",
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Drive one agent loop over HTTP and over WebSocket, and compare them."""
+    from turnwire.cli.demo import run
+
+    raise typer.Exit(run(turns=turns, model=model, as_json=json))

@@ -18,7 +18,7 @@ __all__ = ["Context"]
 
 
 class Context:
-    """One link, and through `parent` all before it. Immutable but for `view`.
+    """One link, and through `parent` all before it. Immutable but for `view` and `stored_id`.
 
     Attributes:
         parent: The link this one extends, or None.
@@ -30,6 +30,8 @@ class Context:
         open_calls: Calls without an output after the last item, by call_id.
         calls_in_a_row: Calls at the very end with nothing between them.
         num_items: Items in the whole chain.
+        stored_id: The response whose output this link is, if it is in the store; None for input
+            links and for what was never stored.
         view: What a model keeps here about the chain up to this link. Derived data: whoever
             reads it checks that it is its own, and can do without.
     """
@@ -43,6 +45,7 @@ class Context:
         "open_calls",
         "parent",
         "sampled",
+        "stored_id",
         "view",
         "vocabulary",
     )
@@ -78,6 +81,7 @@ class Context:
             item.call_id for item in paired.items if isinstance(item, FunctionCall | CustomToolCall)
         )
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
+        self.stored_id: str | None = None
         self.view: object | None = None
 
     def was_called(self, call_id: str) -> bool:

@@ -20,6 +20,7 @@ from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
 __all__ = [
     "Model",
     "Prepared",
+    "RenderMode",
     "RenderReport",
     "Settings",
 ]
@@ -51,17 +52,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     hints: Mapping[str, str] = {}
 
 
+RenderMode = Literal["append", "prefix", "full"]
+"""append: only new items were rendered. prefix: a known prefix was kept and joined anew behind
+another preamble, only new items were tokenised. full: items before were rendered too."""
+
+
 class RenderReport(Struct, frozen=True, kw_only=True):
     """How a prompt was built, for the metrics.
 
     Attributes:
-        mode: append: only new items were rendered. prefix: a known prefix was kept and the
-            rest rendered. full: everything was rendered.
+        mode: How.
         reason: Why it was not append (`first`, `preamble`, `model`, ...), or "".
         num_tokenised: Tokens made by the tokenizer in this turn.
     """
 
-    mode: Literal["append", "prefix", "full"]
+    mode: RenderMode
     reason: str = ""
     num_tokenised: int
 
@@ -71,6 +76,11 @@ class Prepared(Protocol):
 
     @property
     def report(self) -> RenderReport: ...
+
+    @property
+    def context(self) -> Context:
+        """The link of the turn's input, and all before it."""
+        ...
 
     @property
     def num_prompt_tokens(self) -> int: ...

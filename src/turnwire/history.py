@@ -1,0 +1,268 @@
+"""Conversations that outlive a connection: contexts to stored turns and back.
+
+A stored turn holds what it added: its input items, its output items, and the token ids the
+model sampled for them, so that a continuation from the store is token-exact too. Reasoning is
+sealed at rest. A response whose conversation holds turns of store:false can be read but not
+continued from the store: keeping its context would put on disk what must not be there.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Raw, Struct, structs
+
+from turnwire.context.chain import Context
+from turnwire.context.recent import RecentContexts
+from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
+from turnwire.ids import new_id
+from turnwire.protocol.codec import decode_items, encode_item
+from turnwire.protocol.items import (
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    Item,
+    ItemReference,
+    Message,
+    OpaqueItem,
+    Reasoning,
+    ReasoningText,
+)
+from turnwire.sealing import Sealer, SealError
+from turnwire.store.base import Store, StoredTurn
+from turnwire.tokens import TokenArray
+
+__all__ = ["History"]
+
+CONTINUABLE: Final = ("completed", "incomplete")
+ID_PREFIX: Final = {
+    Message: "msg",
+    FunctionCall: "fc",
+    FunctionCallOutput: "fco",
+    CustomToolCall: "ctc",
+    CustomToolCallOutput: "ctco",
+    Reasoning: "rs",
+}
+
+
+class Sampled(Struct, frozen=True, array_like=True):
+    """`StoredTurn.tokens`: what continuing a turn token-exactly needs.
+
+    Attributes:
+        whole: Whether everything before the turn is stored too.
+        vocabulary: Fingerprint of the tokenizer.
+        output: Per output item the sampled ids, 4 bytes each, or None.
+    """
+
+    whole: bool
+    vocabulary: str
+    output: list[bytes | None]
+
+
+class Status(Struct):
+    """The one field of a stored response that a continuation asks for."""
+
+    status: str
+
+
+class History:
+    """Finds and keeps the conversations of stored responses."""
+
+    def __init__(self, store: Store, sealer: Sealer, recent: RecentContexts) -> None:
+        self.store: Final = store
+        self.sealer: Final = sealer
+        self.recent: Final = recent
+
+    async def find(self, owner: str, response_id: str) -> Context:
+        """Return the context that a stored response left.
+
+        Raises:
+            PreviousResponseNotFound: unknown, deleted, another owner's, failed, or its
+                conversation was not stored as a whole.
+            StoreError: the store failed.
+        """
+        turn = await self.store.get(owner, response_id)
+        if (
+            turn is None
+            or msgspec.json.decode(turn.response, type=Status).status not in CONTINUABLE
+        ):
+            raise PreviousResponseNotFound(response_id)
+        known = self.recent.get(owner, response_id)
+        if known is not None:
+            return known
+        turns = await self.store.chain(owner, response_id)
+        if turns is None:
+            raise PreviousResponseNotFound(response_id)
+        context: Context | None = None
+        for one in turns:
+            context = self._restore(owner, context, one, response_id)
+        if context is None:
+            raise AssertionError("a chain holds at least the turn it was asked for")
+        self.recent.put(owner, response_id, context)
+        return context
+
+    async def keep(
+        self,
+        owner: str,
+        response_id: str,
+        given: Context,
+        after: Context,
+        response: bytes,
+        created_at: int,
+    ) -> None:
+        """Store a response with what it added; on return it can be read.
+
+        Args:
+            given: The link of the response's input.
+            after: The link of its output; `given` itself if there is none.
+            response: The terminal response object.
+            created_at: Unix seconds.
+
+        Raises:
+            StoreError: it could not be kept.
+        """
+        before = given.parent
+        output = after.items if after is not given else ()
+        sampled = Sampled(
+            whole=before is None or before.stored_id is not None,
+            vocabulary=after.vocabulary,
+            output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
+            if output
+            else [],
+        )
+        await self.store.put(
+            StoredTurn(
+                id=response_id,
+                owner=owner,
+                parent=before.stored_id if before is not None else None,
+                created_at=created_at,
+                response=response,
+                items=self._at_rest(owner, given.items),
+                output=self._at_rest(owner, output),
+                tokens=msgspec.msgpack.encode(sampled),
+            )
+        )
+        after.stored_id = response_id
+        self.recent.put(owner, response_id, after)
+
+    async def get(self, owner: str, response_id: str) -> bytes:
+        """Return a stored response object as JSON.
+
+        Raises:
+            NotFound: unknown, deleted or another owner's.
+        """
+        turn = await self.store.get(owner, response_id)
+        if turn is None:
+            raise _not_found(response_id)
+        return turn.response
+
+    async def delete(self, owner: str, response_id: str) -> None:
+        """Remove a stored response.
+
+        Raises:
+            NotFound: unknown, deleted already or another owner's.
+        """
+        self.recent.drop(owner, response_id)
+        if not await self.store.delete(owner, response_id):
+            raise _not_found(response_id)
+
+    def open_items(self, owner: str, parent: Context | None, items: Sequence[Item]) -> list[Item]:
+        """Make a client's items ready for a context: open what is sealed, follow references.
+
+        Raises:
+            InvalidRequest: `invalid_encrypted_content`.
+            NotFound: an `item_reference` to an item that this conversation does not hold.
+        """
+        opened: list[Item] = []
+        for index, item in enumerate(items):
+            if type(item) is Reasoning:
+                opened.append(self._open(owner, item, f"input[{index}].encrypted_content"))
+            elif type(item) is ItemReference:
+                opened.append(_referred(parent, opened, item))
+            else:
+                opened.append(item)
+        return opened
+
+    def seal(self, owner: str, text: str) -> str:
+        """Seal reasoning text for this owner."""
+        return self.sealer.seal(text.encode(), owner)
+
+    # -- at rest and back
+
+    def _restore(
+        self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
+    ) -> Context:
+        sampled = msgspec.msgpack.decode(turn.tokens, type=Sampled)
+        if not sampled.whole:
+            raise PreviousResponseNotFound(wanted)
+        context = Context(parent, self._stored_items(owner, turn.items))
+        output = self._stored_items(owner, turn.output)
+        if output:
+            context = Context(
+                context,
+                output,
+                sampled=[_tokens(ids) for ids in sampled.output],
+                vocabulary=sampled.vocabulary,
+            )
+        context.stored_id = turn.id
+        return context
+
+    def _stored_items(self, owner: str, encoded: bytes) -> list[Item]:
+        items = decode_items(Raw(encoded))
+        return [
+            self._open(owner, item, "input") if type(item) is Reasoning else item for item in items
+        ]
+
+    def _open(self, owner: str, item: Reasoning, param: str) -> Reasoning:
+        if item.content or not item.encrypted_content:
+            return item
+        try:
+            text = self.sealer.open(item.encrypted_content, owner).decode()
+        except SealError as error:
+            raise InvalidRequest(
+                "The encrypted reasoning content could not be opened: it was made for another "
+                "account or with a key this server no longer has. Leave the item out.",
+                code="invalid_encrypted_content",
+                param=param,
+            ) from error
+        content = (ReasoningText(text=text),)
+        return structs.replace(item, content=content, encrypted_content=None)
+
+    def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:
+        return b"[" + b",".join(encode_item(self._to_store(owner, item)) for item in items) + b"]"
+
+    def _to_store(self, owner: str, item: Item) -> Item:
+        if type(item) is Reasoning and item.content:
+            text = "".join(part.text for part in item.content)
+            item = structs.replace(item, content=None, encrypted_content=self.seal(owner, text))
+        if item.id is None and not isinstance(item, OpaqueItem):
+            item = structs.replace(item, id=new_id(ID_PREFIX.get(type(item), "item")))
+        return item
+
+
+def _tokens(packed: bytes | None) -> TokenArray | None:
+    if packed is None:
+        return None
+    ids: TokenArray = array("I")
+    ids.frombytes(packed)
+    return ids
+
+
+def _referred(parent: Context | None, opened: Sequence[Item], reference: ItemReference) -> Item:
+    for item in opened:
+        if item.id == reference.id:
+            return item
+    if parent is not None:
+        for link in parent.newest_first():
+            for item in link.items:
+                if item.id == reference.id:
+                    return item
+    raise NotFound(f"Item with id '{reference.id}' not found.", param="input")
+
+
+def _not_found(response_id: str) -> NotFound:
+    return NotFound(f"Response with id '{response_id}' not found.")

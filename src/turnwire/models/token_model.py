@@ -1,0 +1,332 @@
+"""A model that speaks in tokens: rendering above, an engine below.
+
+Theory of operation. A prompt is `[preamble: instructions + tools] + items + [opening]`. Each
+link of the context keeps a `TokenView`: the ids it adds (`segment`), the whole sequence up to
+it (`tokens`), and the state of the template (`turn`). A continuation with the same preamble
+appends to its parent's `tokens` and costs O(new items). With another preamble the segments are
+joined anew behind it: nothing is tokenised again, because a segment never depends on the
+preamble. Only a context that another tokenizer rendered is rendered again in full.
+
+After a response the sampled ids are kept as sampled, so that the engine's KV prefix holds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from msgspec import Struct
+
+from turnwire.constraint import Constraint
+from turnwire.context.chain import Context
+from turnwire.context.pairing import require_outputs
+from turnwire.engines.base import Engine, Generation
+from turnwire.engines.sim import InvalidHint
+from turnwire.errors import (
+    ContextLengthExceeded,
+    ContextTooLong,
+    EngineUnavailable,
+    InvalidRequest,
+    Overloaded,
+)
+from turnwire.models.base import RenderMode, RenderReport, Settings
+from turnwire.parts import Finished, ItemFinished, Part
+from turnwire.protocol.items import Item
+from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
+from turnwire.protocol.tools import ToolSet
+from turnwire.rendering.chatml import Renderer, Turn
+from turnwire.rendering.grammar import constraint as build_constraint
+from turnwire.rendering.parser import OutputParser
+from turnwire.tokens import EMPTY, TokenArray, Tokens
+
+__all__ = ["PreparedTokens", "TokenModel", "TokenView"]
+
+MAX_PREAMBLES: Final = 512  # some KB of tokens each; agents share a handful
+MAX_CONSTRAINTS: Final = 512
+
+
+class Preamble(Struct, frozen=True, eq=False):
+    """Instructions and tools, rendered. Identity is equality: one object per distinct preamble."""
+
+    tokens: Tokens
+    instructions: str | None
+    tools: ToolSet
+
+
+class TokenView(Struct, frozen=True, eq=False):
+    """What a token model keeps on a context link.
+
+    Attributes:
+        vocabulary: Fingerprint of tokenizer and template.
+        preamble: The preamble in front of `tokens`.
+        segment: The ids this link adds to the chain, whatever the preamble.
+        tokens: Preamble and every segment up to here.
+        turn: State of the template after the segment.
+    """
+
+    vocabulary: str
+    preamble: Preamble
+    segment: TokenArray
+    tokens: Tokens
+    turn: Turn
+
+
+class TokenModel:
+    """Joins a renderer and an engine into a Model.
+
+    Attributes:
+        name: As clients ask for it.
+        engine: Where the tokens come from.
+    """
+
+    def __init__(self, name: str, renderer: Renderer, engine: Engine) -> None:
+        self.name: Final = name
+        self.engine: Final = engine
+        self.renderer: Final = renderer
+        self._preambles: OrderedDict[tuple[str | None, bytes], Preamble] = OrderedDict()
+        self._constraints: OrderedDict[object, Constraint | None] = OrderedDict()
+
+    def prepare(
+        self, parent: Context | None, items: Sequence[Item], settings: Settings
+    ) -> PreparedTokens:
+        """Render a turn and check that the engine can take it; see `Model.prepare`."""
+        context = Context(parent, items)
+        require_outputs(context.open_calls)
+        num_tokenised = 0
+        preamble, fresh = self._preamble(parent, settings)
+        if fresh:
+            num_tokenised += len(preamble.tokens)
+        view, mode, reason, made = self._view(context, preamble)
+        num_tokenised += made
+        thinking = settings.effort not in (None, "none")
+        opening = self.renderer.opening(view.turn, reasoning=thinking)
+        request = Generation(
+            prompt=view.tokens.extend(opening),
+            max_new_tokens=settings.max_output_tokens,
+            stop=self.renderer.stop,
+            temperature=settings.temperature,
+            top_p=settings.top_p,
+            constraint=self._constraint(settings, thinking),
+            session=settings.session,
+            cache_salt=settings.owner,
+            hints=settings.hints,
+        )
+        self._check(request)
+        report = RenderReport(mode=mode, reason=reason, num_tokenised=num_tokenised)
+        return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
+
+    async def aclose(self) -> None:
+        """Close the engine."""
+        await self.engine.aclose()
+
+    # -- rendering
+
+    def _preamble(self, parent: Context | None, settings: Settings) -> tuple[Preamble, bool]:
+        """The rendered preamble, and whether it had to be rendered now."""
+        if parent is not None and isinstance(parent.view, TokenView):
+            known = parent.view.preamble
+            if (
+                parent.view.vocabulary == self.renderer.fingerprint
+                and known.tools is settings.tools
+                and known.instructions == settings.instructions
+            ):
+                return known, False
+        key = (settings.instructions, settings.tools.raw)
+        found = self._preambles.get(key)
+        if found is not None:
+            self._preambles.move_to_end(key)
+            return found, False
+        ids = self.renderer.preamble(settings.instructions, settings.tools)
+        made = Preamble(EMPTY.extend(ids), settings.instructions, settings.tools)
+        self._preambles[key] = made
+        if len(self._preambles) > MAX_PREAMBLES:
+            self._preambles.popitem(last=False)
+        return made, True
+
+    def _view(self, context: Context, preamble: Preamble) -> tuple[TokenView, RenderMode, str, int]:
+        """Leave the view of `context` on it; return it with mode, reason and tokens made."""
+        parent = context.parent
+        if parent is None:
+            view, made = self._append(context, Turn(), preamble.tokens, preamble)
+            return view, "full", "first", made
+        before = parent.view
+        if isinstance(before, TokenView) and before.vocabulary == self.renderer.fingerprint:
+            if before.preamble is preamble:
+                view, made = self._append(context, before.turn, before.tokens, preamble)
+                return view, "append", "", made
+            reason = "preamble"
+        else:
+            reason = "model" if before is not None else "restored"
+        tokens, turn, total = preamble.tokens, Turn(), 0
+        for link in parent.links():
+            known = link.view
+            if isinstance(known, TokenView) and known.vocabulary == self.renderer.fingerprint:
+                segment, turn = known.segment, known.turn
+            else:
+                segment, turn, made = self._render(link, turn)
+                total += made
+                link.view = TokenView(
+                    self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn
+                )
+            tokens = tokens.extend(segment)
+        view, made = self._append(context, turn, tokens, preamble)
+        mode: RenderMode = "prefix" if total == 0 else "full"
+        return view, mode, reason, total + made
+
+    def _append(
+        self, context: Context, turn: Turn, tokens: Tokens, preamble: Preamble
+    ) -> tuple[TokenView, int]:
+        segment, turn, made = self._render(context, turn)
+        view = TokenView(self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn)
+        context.view = view
+        return view, made
+
+    def _render(self, link: Context, turn: Turn) -> tuple[TokenArray, Turn, int]:
+        ours = link.vocabulary == self.renderer.fingerprint
+        rendered = self.renderer.extend(
+            turn,
+            link.items,
+            [(call.name, call.ordinal) if call else None for call in link.answers],
+            link.sampled if ours else (None,) * len(link.items),
+        )
+        return rendered.ids, rendered.turn, rendered.num_tokenised
+
+    # -- decoding
+
+    def _constraint(self, settings: Settings, thinking: bool) -> Constraint | None:
+        tools, choice, text = settings.tools, settings.tool_choice, settings.text_format
+        if isinstance(text, PlainTextFormat) and (not tools.offered or choice.mode == "none"):
+            return None
+        key = (
+            tools.raw,
+            choice.mode,
+            choice.allowed,
+            settings.parallel_tool_calls,
+            bytes(text.schema) if isinstance(text, JsonSchemaFormat) else type(text),
+            thinking,
+        )
+        if key in self._constraints:
+            self._constraints.move_to_end(key)
+            return self._constraints[key]
+        made = build_constraint(
+            self.renderer,
+            tools,
+            choice,
+            parallel=settings.parallel_tool_calls,
+            text_format=text,
+            thinking_possible=thinking,
+        )
+        self._constraints[key] = made
+        if len(self._constraints) > MAX_CONSTRAINTS:
+            self._constraints.popitem(last=False)
+        return made
+
+    def _check(self, request: Generation) -> None:
+        try:
+            self.engine.check(request)
+        except InvalidHint as error:
+            raise InvalidRequest(error.message, param=f"metadata.{error.hint}") from error
+        except ContextTooLong as error:
+            raise ContextLengthExceeded(
+                f"The input is {len(request.prompt)} tokens long; the model {self.name!r} takes "
+                f"{self.engine.window} for input and output together. Send less, or compact.",
+                param="input",
+            ) from error
+        except EngineUnavailable as error:
+            raise Overloaded(
+                f"The engine of {self.name!r} cannot take another request now: {error}.",
+                retry_after_sec=1,
+            ) from error
+
+
+class PreparedTokens:
+    """One turn of a TokenModel, rendered and ready; see `Prepared`."""
+
+    def __init__(
+        self,
+        model: TokenModel,
+        context: Context,
+        view: TokenView,
+        opening: TokenArray,
+        request: Generation,
+        settings: Settings,
+        thinking: bool,
+        report: RenderReport,
+    ) -> None:
+        self.report: Final = report
+        self._model = model
+        self.context: Final = context
+        self._view = view
+        self._opening = opening
+        self._request = request
+        self._settings = settings
+        self._thinking = thinking
+        self._sampled: list[TokenArray | None] = []
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Prompt size, template tokens included."""
+        return len(self._request.prompt)
+
+    async def respond(self) -> AsyncGenerator[Part, None]:
+        """Yield the parts of one response, `Finished` last; see `Prepared.respond`."""
+        parser = OutputParser(
+            self._model.renderer, self._settings.tools.offered, thinking=self._thinking
+        )
+        sampled = self._sampled
+        num_output = num_cached = 0
+        cut = False
+        async with aclosing(self._model.engine.generate(self._request)) as deltas:
+            async for delta in deltas:
+                ids = delta.ids
+                if delta.num_cached is not None:
+                    num_cached = delta.num_cached
+                num_output += len(ids)
+                for part in parser.feed(ids):
+                    if type(part) is ItemFinished:
+                        sampled.append(part.sampled)
+                    yield part
+                if delta.finish is not None:
+                    cut = delta.finish == "length"
+        for part in parser.finish(cut=cut):
+            if type(part) is ItemFinished:
+                sampled.append(part.sampled)
+            yield part
+        if cut and parser.open_sampled is not None:
+            sampled.append(parser.open_sampled)
+        yield Finished(
+            reason="max_output_tokens" if cut else "stop",
+            num_prompt_tokens=len(self._request.prompt),
+            num_cached_tokens=num_cached,
+            num_output_tokens=num_output,
+            num_reasoning_tokens=parser.num_reasoning_tokens,
+        )
+
+    async def warm(self) -> int:
+        """Prefill the prompt; see `Prepared.warm`."""
+        return await self._model.engine.prefill(self._request)
+
+    def settle(self, output: Sequence[Item]) -> Context:
+        """Return the context after the response; see `Prepared.settle`.
+
+        The ids kept are those that rendering `output` in full would give, with sampled ids in
+        place of tokenised text. Normally that is the prompt plus what was sampled, so the chain
+        goes on from the prompt; where the template would have opened the turn otherwise, it
+        goes on from before the opening.
+        """
+        renderer = self._model.renderer
+        if not output:
+            return self.context
+        context = Context(
+            self.context, output, sampled=self._sampled, vocabulary=renderer.fingerprint
+        )
+        segment, turn, _ = self._model._render(context, self._view.turn)
+        opening = self._opening
+        if segment[: len(opening)] == opening:
+            tokens = self._request.prompt.extend(segment[len(opening) :])
+        else:
+            tokens = self._view.tokens.extend(segment)
+        context.view = TokenView(renderer.fingerprint, self._view.preamble, segment, tokens, turn)
+        return context

@@ -1,0 +1,291 @@
+"""The composition root: concrete classes meet here, and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import uvloop
+from aiohttp import web
+
+from turnwire.config import Config
+from turnwire.context.recent import RecentContexts
+from turnwire.engines.sim import SIM_PROFILES
+from turnwire.errors import ConfigError, TooManyRequests
+from turnwire.history import History
+from turnwire.models.base import Model
+from turnwire.models.embedded import embedded_models
+from turnwire.models.registry import Registry
+from turnwire.sealing import Sealer, load_or_create_key
+from turnwire.server.auth import Authenticator
+from turnwire.server.faults import fault_middleware, stamp
+from turnwire.server.http import Api
+from turnwire.server.websocket import Socket
+from turnwire.session.connection import ConnectionLimits
+from turnwire.store.base import Store
+from turnwire.store.memory import MemoryStore
+from turnwire.store.sqlite import SqliteStore
+from turnwire.telemetry import logs
+from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
+from turnwire.turn import Turns
+
+__all__ = ["Server", "run", "serve"]
+
+
+class Server:
+    """A server that is built and ready to listen.
+
+    Attributes:
+        config: What it was told.
+        metrics: What it counts.
+        registry: The models it offers.
+        url: Where it listens, once it does: `http://127.0.0.1:8787`.
+    """
+
+    def __init__(self, config: Config, models: Iterable[Model], store: Store) -> None:
+        """Join the parts. Opens nothing and starts nothing."""
+        self.config: Final = config
+        self.metrics: Final = Metrics()
+        self.registry: Final = Registry(models)
+        self.url = ""
+        self._store: Final = store
+        self._sockets: Final[set[Socket]] = set()
+        self._draining = False
+        self._authenticator: Final = Authenticator(config.keys)
+        history = History(store, _sealer(config), RecentContexts())
+        self._turns: Final = Turns(
+            self.registry, history, self.metrics, max_in_flight=config.limits.max_in_flight
+        )
+        limits = config.limits
+        self._limits: Final = ConnectionLimits(
+            max_in_flight=limits.max_in_flight_per_connection,
+            max_lanes=limits.max_lanes_per_connection,
+            max_queued=limits.max_queued_per_connection,
+        )
+        self._api: Final = Api(
+            self._turns,
+            history,
+            self._authenticator,
+            self.metrics,
+            max_body_bytes=config.server.max_body_bytes,
+        )
+
+    def app(self) -> web.Application:
+        """The routes."""
+        app = web.Application(
+            middlewares=[fault_middleware(self.metrics)],
+            client_max_size=self.config.server.max_body_bytes,
+        )
+        app.on_response_prepare.append(stamp)
+        app.on_shutdown.append(self._drain)
+        app.on_cleanup.append(self._cleanup)
+        api = self._api
+        app.add_routes(
+            [
+                web.post("/v1/responses", api.create),
+                web.get("/v1/responses", self._connect, allow_head=False),
+                web.get("/v1/responses/{id}", api.retrieve, allow_head=False),
+                web.delete("/v1/responses/{id}", api.delete),
+                web.get("/v1/models", api.models, allow_head=False),
+                web.get("/v1/models/{id}", api.model, allow_head=False),
+                web.get("/health", self._health),
+                web.get("/ready", self._ready),
+                web.get("/metrics", self._metrics),
+            ]
+        )
+        return app
+
+    async def _connect(self, request: web.Request) -> web.StreamResponse:
+        caller = self._api.caller(request)
+        if len(self._sockets) >= self.config.limits.max_connections:
+            raise TooManyRequests(
+                f"This server has {len(self._sockets)} WebSocket connections open, its limit. "
+                "Try again later, or POST to this path.",
+                code="websocket_connection_limit_reached",
+                retry_after_sec=5,
+            )
+        one = Socket(
+            self._turns,
+            caller,
+            self.metrics,
+            self._limits,
+            self.config.server.max_message_bytes,
+        )
+        self._sockets.add(one)
+        try:
+            return await one.run(request)
+        finally:
+            self._sockets.discard(one)
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.json_response({"status": "ok"})
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        if self._draining:
+            return web.json_response({"status": "draining"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        return web.Response(body=self.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _drain(self, app: web.Application) -> None:
+        self._draining = True
+        await asyncio.gather(*(one.drain() for one in tuple(self._sockets)))
+
+    async def _cleanup(self, app: web.Application) -> None:
+        await self.registry.aclose()
+        await self._store.aclose()
+
+
+def _sealer(config: Config) -> Sealer:
+    keys = config.security.seal_keys
+    if keys is not None:
+        return Sealer([key.encode() for key in keys])
+    if config.store.kind == "memory":
+        return Sealer([Sealer.generate_key()])  # nothing of this process is to outlive it
+    return Sealer([load_or_create_key(config.seal_key_path)])
+
+
+def _models(config: Config) -> list[Model]:
+    offered: dict[str, Model] = {model.name: model for model in embedded_models()}
+    names = config.models.embedded
+    if names is None:
+        return list(offered.values())
+    unknown = [name for name in names if name not in offered]
+    if unknown:
+        raise ConfigError(
+            f"models.embedded names {', '.join(unknown)}; this package has {', '.join(offered)}."
+        )
+    return [offered[name] for name in names]
+
+
+async def _store(config: Config) -> Store:
+    if config.store.kind == "memory":
+        return MemoryStore(config.store.max_turns)
+    return await SqliteStore.open(config.store_path)
+
+
+@asynccontextmanager
+async def serve(
+    config: Config, *, models: Iterable[Model] | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[Server]:
+    """Serve while the context is open; on leaving, drain and close everything.
+
+    Args:
+        config: What to serve.
+        models: Instead of those that the configuration names.
+        listener: A bound socket to listen on, instead of the configured address.
+
+    Raises:
+        ConfigError: the configuration names something that is not there.
+        StoreError: the store cannot be opened.
+        OSError: the address cannot be listened on.
+    """
+    chosen = list(models) if models is not None else _models(config)
+    server = Server(config, chosen, await _store(config))
+    # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
+    runner = web.AppRunner(
+        server.app(),
+        access_log=None,
+        handler_cancellation=True,
+        shutdown_timeout=config.server.shutdown_grace_sec,
+    )
+    await runner.setup()
+    try:
+        site: web.BaseSite
+        if listener is not None:
+            site = web.SockSite(runner, listener, backlog=1024)
+        else:
+            site = web.TCPSite(runner, config.server.host, config.server.port, backlog=1024)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+async def _serve_until_told(config: Config, listener: socket.socket | None) -> None:
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    async with serve(config, listener=listener) as server:
+        if config.server.workers == 1:
+            announce(server.url, server.registry.names())
+        await told.wait()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # The second signal does not wait for anything.
+            loop.add_signal_handler(number, os._exit, 1)
+
+
+def announce(url: str, models: Iterable[str]) -> None:
+    """Print the one line that says the server is ready."""
+    print(f"Turnwire is ready at {url}/v1 (models: {', '.join(models)})", flush=True)
+
+
+def run(config: Config) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Raises:
+        ConfigError, StoreError, OSError: as `serve`.
+    """
+    logs.configure(config.logging.level, config.logging.format)
+    if config.server.workers > 1:
+        _run_workers(config)
+    else:
+        uvloop.run(_serve_until_told(config, None))
+
+
+def _run_workers(config: Config) -> None:
+    """Fork workers that share the port; end when told, or when one of them dies."""
+    listeners = [_listen(config.server.host, config.server.port)]
+    port = listeners[0].getsockname()[1]
+    while len(listeners) < config.server.workers:
+        listeners.append(_listen(config.server.host, port))
+    children = set()
+    for listener in listeners:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(KeyboardInterrupt):
+                uvloop.run(_serve_until_told(config, listener))
+            sys.stdout.flush()
+            os._exit(0)
+        children.add(child)
+    for listener in listeners:
+        listener.close()
+
+    def pass_on(number: int, frame: object) -> None:
+        for child in children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGINT, pass_on)
+    announce(f"http://{config.server.host}:{port}", config.models.embedded or SIM_PROFILES)
+    failed = False
+    while children:
+        child, status = os.wait()
+        children.discard(child)
+        if status != 0 and not failed:
+            failed = True
+            pass_on(signal.SIGTERM, None)
+    if failed:
+        raise ConfigError("A worker ended with an error; its own lines above say why.")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    listener.setblocking(False)
+    return listener

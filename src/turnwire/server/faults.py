@@ -1,0 +1,90 @@
+"""Errors to HTTP answers, and the headers of every answer (protocol.md section 16)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from turnwire.errors import InvalidRequest, NotFound, ServiceError, WireError
+from turnwire.ids import new_id
+from turnwire.protocol.codec import error_body
+from turnwire.telemetry.logs import get_logger
+from turnwire.telemetry.metrics import Metrics
+
+__all__ = ["answer", "fault_middleware", "stamp"]
+
+log = get_logger()
+
+BEGAN: Final = web.RequestKey("began", float)
+OPENAI_VERSION: Final = "2020-10-01"
+
+
+def answer(error: WireError) -> web.Response:
+    """The HTTP answer of an error: its status, its JSON body, `Retry-After` where known."""
+    headers = {}
+    if error.retry_after_sec is not None:
+        headers["Retry-After"] = str(max(1, error.retry_after_sec))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(
+        body=error_body(error),
+        status=error.status,
+        headers=headers,
+        content_type="application/json",
+    )
+
+
+def fault_middleware(metrics: Metrics) -> Middleware:
+    """Make the middleware that answers every fault in the protocol's shape."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request[BEGAN] = time.perf_counter()
+        try:
+            return await handler(request)
+        except WireError as error:
+            metrics.error(error.code)
+            return answer(error)
+        except web.HTTPException as refusal:
+            return _translate(request, refusal)
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            log.error("request_failed", path=request.path, exc_info=error)
+            metrics.error("server_error")
+            return answer(ServiceError("The server failed; its log says where."))
+
+    return middleware
+
+
+def _translate(request: web.Request, refusal: web.HTTPException) -> web.StreamResponse:
+    if refusal.status == 404:
+        return answer(NotFound(f"Unknown request URL: {request.method} {request.path}."))
+    if refusal.status == 405:
+        body = answer(
+            InvalidRequest(
+                f"Not allowed to {request.method} on {request.path}.", code="method_not_allowed"
+            )
+        )
+        body.set_status(405)
+        body.headers["Allow"] = refusal.headers.get("Allow", "")
+        return body
+    if refusal.status < 400:
+        raise refusal
+    body = answer(InvalidRequest(refusal.reason, code="invalid_request"))
+    body.set_status(refusal.status)
+    return body
+
+
+async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+    """Put the headers of every answer on one that is about to be sent."""
+    headers = response.headers
+    headers["x-request-id"] = new_id("req")
+    headers["openai-version"] = OPENAI_VERSION
+    began = request.get(BEGAN)
+    if began is not None:
+        headers["openai-processing-ms"] = str(int(1000 * (time.perf_counter() - began)))

@@ -1,0 +1,167 @@
+"""The HTTP side: `/v1/responses` as JSON and as SSE, stored responses, models."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+from msgspec.json import encode
+
+from turnwire.errors import InvalidRequest, NotFound, PayloadTooLarge
+from turnwire.history import History
+from turnwire.ids import new_id
+from turnwire.protocol.codec import decode_create
+from turnwire.protocol.events import ErrorEvent, Event
+from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.writer import Outbox, sse_chunk, sse_frame
+from turnwire.telemetry.clock import StageClock
+from turnwire.telemetry.metrics import Metrics
+from turnwire.turn import Order, Turns
+
+__all__ = ["Api", "json_answer"]
+
+STREAM_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies must not hold events back
+}
+
+
+def json_answer(body: bytes, status: int = 200) -> web.Response:
+    """An answer whose body is JSON already."""
+    return web.Response(body=body, status=status, content_type="application/json")
+
+
+class Nowhere:
+    """The sink of a plain JSON answer: only the terminal object counts."""
+
+    congested = False
+
+    def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
+        """Drop the events."""
+
+    async def drain(self) -> None:
+        """Never full."""
+
+
+async def nowhere() -> Nowhere:
+    """A turn's sink for a plain JSON answer."""
+    return Nowhere()
+
+
+class Api:
+    """Handlers of the HTTP endpoints. Errors are raised; `errors.middleware` answers them."""
+
+    def __init__(
+        self,
+        turns: Turns,
+        history: History,
+        authenticator: Authenticator,
+        metrics: Metrics,
+        max_body_bytes: int,
+    ) -> None:
+        self._turns: Final = turns
+        self._history: Final = history
+        self._authenticator: Final = authenticator
+        self._metrics: Final = metrics
+        self._max_body_bytes: Final = max_body_bytes
+        self._created: Final = int(time.time())
+
+    def caller(self, request: web.Request) -> Caller:
+        """Who asks.
+
+        Raises:
+            InvalidApiKey: nobody known.
+        """
+        return self._authenticator.authenticate(request.headers.get("Authorization"))
+
+    async def create(self, request: web.Request) -> web.StreamResponse:
+        """POST /v1/responses."""
+        caller = self.caller(request)
+        body = await self._body(request)
+        self._metrics.received("http", len(body))
+        clock = StageClock()  # a slow upload is the client's time, not the turn's
+        asked = decode_create(body)
+        clock.mark("parse")
+        order = Order(
+            request=asked,
+            response_id=new_id("resp"),
+            owner=caller.owner,
+            models=caller.models,
+            transport="sse" if asked.stream else "http",
+            clock=clock,
+        )
+        if asked.stream:
+            return await self._stream(request, order)
+        ended = await self._turns.run(order, nowhere)
+        if ended.error is not None:
+            raise ended.error
+        return json_answer(bytes(ended.response))
+
+    async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
+        answer = web.StreamResponse(headers=STREAM_HEADERS)
+
+        async def connect() -> Outbox:
+            # Only now: until the turn has passed its checks, a refusal is plain HTTP.
+            await answer.prepare(request)
+            request.writer.send_headers()
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError("the client is gone")
+            chunked = request.version >= HttpVersion11
+            return Outbox(transport, request.writer, sse_chunk if chunked else sse_frame)
+
+        await self._turns.run(order, connect)
+        await answer.write_eof()
+        return answer
+
+    async def _body(self, request: web.Request) -> bytes:
+        if request.content_length is not None and request.content_length > self._max_body_bytes:
+            raise self._too_large()
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise self._too_large() from error
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"The request body is larger than {self._max_body_bytes} bytes. Send less, or raise "
+            "server.max_body_bytes."
+        )
+
+    async def retrieve(self, request: web.Request) -> web.Response:
+        """GET /v1/responses/{id}."""
+        caller = self.caller(request)
+        if request.query.get("stream") == "true":
+            raise InvalidRequest(
+                "This response cannot be streamed because it was not created with background=true.",
+                param="stream",
+            )
+        return json_answer(await self._history.get(caller.owner, request.match_info["id"]))
+
+    async def delete(self, request: web.Request) -> web.Response:
+        """DELETE /v1/responses/{id}."""
+        caller = self.caller(request)
+        response_id = request.match_info["id"]
+        await self._history.delete(caller.owner, response_id)
+        return json_answer(encode({"id": response_id, "object": "response", "deleted": True}))
+
+    async def models(self, request: web.Request) -> web.Response:
+        """GET /v1/models."""
+        caller = self.caller(request)
+        names = [name for name in self._turns.registry.names() if caller.may_use(name)]
+        data = [self._model(name) for name in names]
+        return json_answer(encode({"object": "list", "data": data}))
+
+    async def model(self, request: web.Request) -> web.Response:
+        """GET /v1/models/{id}."""
+        caller = self.caller(request)
+        name = request.match_info["id"]
+        if name not in self._turns.registry.names() or not caller.may_use(name):
+            raise NotFound(f"The model '{name}' does not exist.", param="model")
+        return json_answer(encode(self._model(name)))
+
+    def _model(self, name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": self._created, "owned_by": "turnwire"}

@@ -1,0 +1,561 @@
+"""Parts in, ordered events out: the one place that knows the order of a response's events.
+
+    start() ── created, in_progress
+    feed(part)*       items open, grow and close, one after the other
+    close(finished)   what is still open is closed: whole, or cut as `incomplete`
+    complete(...)     the terminal event
+or, at any point after start(): fail(...) or cancel(...), the terminal event instead.
+
+Order of events: protocol.md section 6. `sequence_number` counts from 0 without gaps. The
+emitter has no clock, no socket and no ids of its own making beyond those of items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Final, Literal
+
+from msgspec import UNSET, Raw, UnsetType
+from msgspec.json import encode
+
+from turnwire.errors import InvalidTransition, WireError
+from turnwire.ids import new_id
+from turnwire.parts import (
+    CallArguments,
+    CallStarted,
+    Finished,
+    ItemFinished,
+    Part,
+    ReasoningDelta,
+    TextDelta,
+)
+from turnwire.protocol.codec import error_event
+from turnwire.protocol.events import (
+    ContentPartAdded,
+    ContentPartDone,
+    CustomToolCallInputDelta,
+    CustomToolCallInputDone,
+    ErrorEvent,
+    Event,
+    FunctionCallArgumentsDelta,
+    FunctionCallArgumentsDone,
+    OutputItemAdded,
+    OutputItemDone,
+    OutputTextDelta,
+    OutputTextDone,
+    ReasoningSummaryPartAdded,
+    ReasoningSummaryPartDone,
+    ReasoningSummaryTextDelta,
+    ReasoningSummaryTextDone,
+    ReasoningTextDelta,
+    ReasoningTextDone,
+    ResponseCompleted,
+    ResponseCreated,
+    ResponseFailed,
+    ResponseIncomplete,
+    ResponseInProgress,
+)
+from turnwire.protocol.items import (
+    CustomToolCall,
+    FunctionCall,
+    Item,
+    ItemStatus,
+    Message,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+    SummaryText,
+)
+from turnwire.protocol.responses import IncompleteDetails, Response, ResponseError, Usage
+
+__all__ = ["Emitter", "ReasoningView", "Stage"]
+
+
+class Stage(Enum):
+    """How far a response has come."""
+
+    NEW = "new"  # nothing was emitted
+    STREAMING = "streaming"  # created and in_progress are out
+    CLOSED = "closed"  # every item is closed; only the terminal event is missing
+    ENDED = "ended"  # the terminal event is out
+
+
+class ReasoningView:
+    """How much of the model's reasoning a client gets to see.
+
+    Attributes:
+        summary: Stream the reasoning as a summary part (`reasoning.summary` was asked for).
+        raw: Stream it as raw reasoning text (a server option, never by default).
+        seal: Makes `encrypted_content` of the whole text, or None to leave it out.
+    """
+
+    __slots__ = ("raw", "seal", "summary")
+
+    def __init__(
+        self,
+        *,
+        summary: bool = False,
+        raw: bool = False,
+        seal: Callable[[str], str] | None = None,
+    ) -> None:
+        self.summary: Final = summary
+        self.raw: Final = raw
+        self.seal: Final = seal
+
+
+class Emitter:
+    """Turns one response's parts into its events.
+
+    Attributes:
+        response: The response object, moved from state to state.
+        items: Finished output items as a context keeps them (reasoning with its text). A cut
+            item is there too, with status `incomplete`.
+        stage: How far the response has come.
+        sequence_number: Of the next event.
+    """
+
+    __slots__ = (
+        "_item_id",
+        "_lane",
+        "_open",
+        "_text",
+        "_view",
+        "items",
+        "response",
+        "sequence_number",
+        "stage",
+    )
+
+    def __init__(
+        self,
+        response: Response,
+        *,
+        stream_id: str | None = None,
+        reasoning: ReasoningView | None = None,
+    ) -> None:
+        """Take over a response that is `in_progress` with no output.
+
+        Args:
+            response: The initial object, echoing the request.
+            stream_id: Name of the lane, echoed on every event; None on the default lane.
+            reasoning: What to show of the reasoning; by default nothing but its presence.
+        """
+        self.response = response
+        self.items: list[Item] = []
+        self.stage = Stage.NEW
+        self.sequence_number = 0
+        self._lane: str | UnsetType = UNSET if stream_id is None else stream_id
+        self._view = reasoning or ReasoningView()
+        self._open: CallStarted | Literal["reasoning", "message"] | None = None
+        self._item_id = ""
+        self._text: list[str] = []
+
+    # -- the life of a response
+
+    def start(self) -> list[Event]:
+        """`response.created` and `response.in_progress`. The parent must be bound by now."""
+        self._require(Stage.NEW)
+        self.stage = Stage.STREAMING
+        snapshot = self._snapshot()
+        return [
+            ResponseCreated(sequence_number=self._next(), stream_id=self._lane, response=snapshot),
+            ResponseInProgress(
+                sequence_number=self._next(), stream_id=self._lane, response=snapshot
+            ),
+        ]
+
+    def feed(self, part: Part) -> list[Event]:
+        """Return the events of one part.
+
+        Raises:
+            InvalidTransition: the part does not fit what is open; a bug of the model adapter.
+        """
+        if self.stage is not Stage.STREAMING:
+            raise InvalidTransition(f"a part while the response is {self.stage.value}")
+        opened = self._open
+        match part:
+            case TextDelta(text):
+                if opened == "message":
+                    self._text.append(text)
+                    return [self._text_delta(text)]
+                events = self._open_message()
+                self._text.append(text)
+                events.append(self._text_delta(text))
+                return events
+            case CallArguments(text):
+                self._text.append(text)
+                return [self._arguments_delta(text)]
+            case ReasoningDelta(text):
+                events = [] if opened == "reasoning" else self._open_reasoning()
+                self._text.append(text)
+                events.extend(self._reasoning_delta(text))
+                return events
+            case CallStarted():
+                return self._open_call(part)
+            case ItemFinished():
+                return self._close_item("completed")
+            case Finished():
+                return self.close(part)
+
+    def close(self, finished: Finished) -> list[Event]:
+        """Close what is open and note how the response ends; the terminal event comes later.
+
+        An item still open is whole if the model stopped by itself, and cut otherwise.
+        """
+        self._require(Stage.STREAMING)
+        cut = finished.reason == "max_output_tokens"
+        events = self._close_item("incomplete" if cut else "completed") if self._open else []
+        self.stage = Stage.CLOSED
+        response = self.response
+        response.usage = Usage.count(
+            prompt=finished.num_prompt_tokens,
+            cached=finished.num_cached_tokens,
+            output=finished.num_output_tokens,
+            reasoning=finished.num_reasoning_tokens,
+        )
+        if cut:
+            response.status = "incomplete"
+            response.incomplete_details = IncompleteDetails(reason="max_output_tokens")
+        else:
+            response.status = "completed"
+        return events
+
+    def seal(self, now: int) -> Raw:
+        """Fix the terminal response object and return it encoded, before its event is sent.
+
+        Args:
+            now: Unix seconds, for `completed_at`.
+        """
+        self._require(Stage.CLOSED)
+        response = self.response
+        if response.status == "completed":
+            response.completed_at = now
+        if response.service_tier == "auto":
+            response.service_tier = "default"
+        return self._snapshot()
+
+    def complete(self, sealed: Raw) -> ResponseCompleted | ResponseIncomplete:
+        """The terminal event of a response that was closed and sealed."""
+        self._require(Stage.CLOSED)
+        self.stage = Stage.ENDED
+        kind = ResponseCompleted if self.response.status == "completed" else ResponseIncomplete
+        return kind(sequence_number=self._next(), stream_id=self._lane, response=sealed)
+
+    def announce(self, error: WireError) -> ErrorEvent:
+        """The `error` event that goes before `response.failed` on SSE (section 5.3)."""
+        self._require(Stage.STREAMING, Stage.CLOSED)
+        lane = self._lane if isinstance(self._lane, str) else None
+        return error_event(error, sequence_number=self._next(), stream_id=lane)
+
+    def fail(self, code: str, message: str) -> ResponseFailed:
+        """`response.failed`. Open items are not closed; finished ones stay in `output`.
+
+        Args:
+            code: One of the protocol's response error codes, such as `server_error`.
+            message: What a person can act on; no internals.
+        """
+        self._require(Stage.STREAMING, Stage.CLOSED)
+        self.stage = Stage.ENDED
+        response = self.response
+        response.status = "failed"
+        response.incomplete_details = None
+        response.completed_at = None
+        response.error = ResponseError(code=code, message=message)
+        return ResponseFailed(
+            sequence_number=self._next(), stream_id=self._lane, response=self._snapshot()
+        )
+
+    def cancel(self) -> ResponseFailed:
+        """`response.failed` with status `cancelled`: no error, no output, no usage."""
+        self._require(Stage.STREAMING, Stage.CLOSED)
+        self.stage = Stage.ENDED
+        response = self.response
+        response.status = "cancelled"
+        response.incomplete_details = None
+        response.completed_at = None
+        response.output = []
+        response.usage = None
+        return ResponseFailed(
+            sequence_number=self._next(), stream_id=self._lane, response=self._snapshot()
+        )
+
+    # -- items
+
+    def _open_message(self) -> list[Event]:
+        self._begin("message", "msg")
+        message = Message(id=self._item_id, status="in_progress", role="assistant", content=())
+        return [
+            self._added(message),
+            ContentPartAdded(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=len(self.items),
+                content_index=0,
+                part=EMPTY_TEXT_PART,
+            ),
+        ]
+
+    def _open_reasoning(self) -> list[Event]:
+        self._begin("reasoning", "rs")
+        events: list[Event] = [self._added(Reasoning(id=self._item_id, summary=()))]
+        if self._view.raw:
+            events.append(
+                ContentPartAdded(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=len(self.items),
+                    content_index=0,
+                    part=EMPTY_REASONING_PART,
+                )
+            )
+        if self._view.summary:
+            events.append(
+                ReasoningSummaryPartAdded(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=len(self.items),
+                    summary_index=0,
+                    part=EMPTY_SUMMARY_PART,
+                )
+            )
+        return events
+
+    def _open_call(self, call: CallStarted) -> list[Event]:
+        self._begin(call, "fc" if call.kind == "function" else "ctc")
+        return [self._added(self._call_item(call, "", "in_progress"))]
+
+    def _close_item(self, status: ItemStatus) -> list[Event]:
+        opened = self._open
+        text = "".join(self._text)
+        if opened is None:
+            raise InvalidTransition("no item is open")
+        if opened == "message":
+            events = self._close_message(text, status)
+        elif opened == "reasoning":
+            events = self._close_reasoning(text, status)
+        else:
+            events = self._close_call(opened, text, status)
+        self._open = None
+        self._text = []
+        return events
+
+    def _close_message(self, text: str, status: ItemStatus) -> list[Event]:
+        part = OutputText(text=text)
+        item = Message(id=self._item_id, status=status, role="assistant", content=(part,))
+        index = len(self.items)
+        return [
+            OutputTextDone(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=index,
+                content_index=0,
+                text=text,
+            ),
+            ContentPartDone(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=index,
+                content_index=0,
+                part=Raw(encode(part)),
+            ),
+            self._done(item, item),
+        ]
+
+    def _close_reasoning(self, text: str, status: ItemStatus) -> list[Event]:
+        index = len(self.items)
+        content = (ReasoningText(text=text),)
+        summary = (SummaryText(text=text),) if self._view.summary else ()
+        events: list[Event] = []
+        if self._view.raw:
+            events += [
+                ReasoningTextDone(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=index,
+                    content_index=0,
+                    text=text,
+                ),
+                ContentPartDone(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=index,
+                    content_index=0,
+                    part=Raw(encode(content[0])),
+                ),
+            ]
+        if self._view.summary:
+            events += [
+                ReasoningSummaryTextDone(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=index,
+                    summary_index=0,
+                    text=text,
+                ),
+                ReasoningSummaryPartDone(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=index,
+                    summary_index=0,
+                    part=Raw(encode(SummaryText(text=text))),
+                ),
+            ]
+        cut: ItemStatus | None = status if status == "incomplete" else None
+        shown = Reasoning(
+            id=self._item_id,
+            summary=summary,
+            content=content if self._view.raw else None,
+            encrypted_content=self._view.seal(text) if self._view.seal else None,
+            status=cut,
+        )
+        kept = Reasoning(id=self._item_id, summary=summary, content=content, status=cut)
+        events.append(self._done(shown, kept))
+        return events
+
+    def _close_call(self, call: CallStarted, text: str, status: ItemStatus) -> list[Event]:
+        item = self._call_item(call, text, status)
+        index = len(self.items)
+        done: Event
+        if call.kind == "function":
+            done = FunctionCallArgumentsDone(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=index,
+                name=call.name,
+                arguments=text,
+            )
+        else:
+            done = CustomToolCallInputDone(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=index,
+                input=text,
+            )
+        return [done, self._done(item, item)]
+
+    def _call_item(self, call: CallStarted, text: str, status: ItemStatus) -> Item:
+        if call.kind == "function":
+            return FunctionCall(
+                id=self._item_id,
+                call_id=call.call_id,
+                name=call.name,
+                arguments=text,
+                status=status,
+                namespace=call.namespace,
+            )
+        return CustomToolCall(
+            id=self._item_id,
+            call_id=call.call_id,
+            name=call.name,
+            input=text,
+            status=status,
+            namespace=call.namespace,
+        )
+
+    # -- deltas
+
+    def _text_delta(self, text: str) -> Event:
+        return OutputTextDelta(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            item_id=self._item_id,
+            output_index=len(self.items),
+            content_index=0,
+            delta=text,
+        )
+
+    def _arguments_delta(self, text: str) -> Event:
+        opened = self._open
+        if not isinstance(opened, CallStarted):
+            raise InvalidTransition("arguments, but no call is open")
+        kind = FunctionCallArgumentsDelta if opened.kind == "function" else CustomToolCallInputDelta
+        return kind(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            item_id=self._item_id,
+            output_index=len(self.items),
+            delta=text,
+        )
+
+    def _reasoning_delta(self, text: str) -> Sequence[Event]:
+        events: list[Event] = []
+        if self._view.raw:
+            events.append(
+                ReasoningTextDelta(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=len(self.items),
+                    content_index=0,
+                    delta=text,
+                )
+            )
+        if self._view.summary:
+            events.append(
+                ReasoningSummaryTextDelta(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=len(self.items),
+                    summary_index=0,
+                    delta=text,
+                )
+            )
+        return events
+
+    # -- small things
+
+    def _begin(self, kind: CallStarted | Literal["reasoning", "message"], prefix: str) -> None:
+        if self._open is not None:
+            raise InvalidTransition("an item is open already")
+        self._open = kind
+        self._item_id = new_id(prefix)
+
+    def _added(self, item: Item) -> Event:
+        return OutputItemAdded(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            output_index=len(self.items),
+            item=Raw(encode(item)),
+        )
+
+    def _done(self, shown: Item, kept: Item) -> Event:
+        encoded = Raw(encode(shown))
+        event = OutputItemDone(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            output_index=len(self.items),
+            item=encoded,
+        )
+        self.response.output.append(encoded)
+        self.items.append(kept)
+        return event
+
+    def _next(self) -> int:
+        number = self.sequence_number
+        self.sequence_number = number + 1
+        return number
+
+    def _snapshot(self) -> Raw:
+        return Raw(encode(self.response))
+
+    def _require(self, *stages: Stage) -> None:
+        if self.stage not in stages:
+            raise InvalidTransition(f"not while the response is {self.stage.value}")
+
+
+EMPTY_TEXT_PART = Raw(encode(OutputText(text="")))
+EMPTY_REASONING_PART = Raw(encode(ReasoningText(text="")))
+EMPTY_SUMMARY_PART = Raw(encode(SummaryText(text="")))

@@ -1,0 +1,408 @@
+"""One turn: resolve, check, render, generate, emit, settle. The one place that joins the parts.
+
+The same pipeline serves plain JSON, SSE and WebSocket; a transport gives an `Order` and a
+`Sink`, and gets an `Ended`. Before `response.created` a fault is raised, for the transport to
+answer in its own way; after it, a fault becomes the response's terminal event.
+
+Settling: a stored response is in the store, and the context is the connection's latest, before
+the terminal event is handed to the sink, so that a client may GET or continue at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final, Protocol
+
+from msgspec import Raw, Struct
+
+from turnwire.context.chain import Context
+from turnwire.errors import (
+    EngineError,
+    InvalidRequest,
+    Overloaded,
+    PermissionDenied,
+    ServiceError,
+    StoreError,
+    WireError,
+)
+from turnwire.history import History
+from turnwire.models.base import Model, Prepared, Settings
+from turnwire.models.registry import Registry
+from turnwire.parts import Finished
+from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools, echo
+from turnwire.protocol.events import ErrorEvent, Event
+from turnwire.protocol.items import Item
+from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
+from turnwire.protocol.tools import ToolSet
+from turnwire.session.emitter import Emitter, ReasoningView, Stage
+from turnwire.telemetry.clock import Stage as ClockStage
+from turnwire.telemetry.clock import StageClock
+from turnwire.telemetry.logs import get_logger
+from turnwire.telemetry.metrics import Metrics, Transport
+
+__all__ = ["Ended", "Order", "Remembered", "Sink", "Turns"]
+
+log = get_logger()
+
+# Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
+LARGE_INPUT_BYTES: Final = 32_768
+
+
+class Sink(Protocol):
+    """Where a turn's events go. `send` never waits; `drain` does when the client is slow."""
+
+    @property
+    def congested(self) -> bool:
+        """Whether the sender should `drain` before it sends more."""
+        ...
+
+    def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
+        """Take events in order; write them soon, or now if `flush`."""
+        ...
+
+    async def drain(self) -> None:
+        """Wait until the client has taken enough of what was sent."""
+        ...
+
+
+class Remembered(Struct, frozen=True, eq=False):
+    """What a connection keeps of a response, for the turn that continues it.
+
+    Attributes:
+        context: The conversation after it.
+        tools: Its tools, so that equal ones are not decoded again.
+    """
+
+    context: Context
+    tools: ToolSet
+
+
+class Order(Struct, kw_only=True, eq=False):
+    """What a transport asks for.
+
+    Attributes:
+        request: The decoded envelope.
+        response_id: The id the response will have.
+        owner: Whose turn it is.
+        models: Names this caller may use, or None for all.
+        transport: For metrics, and for what a fault looks like.
+        stream_id: The lane, echoed on events; None on the default lane and over HTTP.
+        parent: What the connection remembers of `previous_response_id`, if anything.
+        tools: The tools of the turn before, if any; equal bytes are not decoded again.
+        remember: Called when the response became continuable, before its terminal event.
+        clock: The stopwatch, started when the request arrived.
+        cancelled: Set before the turn's task is cancelled because the client asked for it
+            (`response.cancel`): the response then ends as cancelled.
+    """
+
+    request: CreateResponse
+    response_id: str
+    owner: str
+    models: frozenset[str] | None = None
+    transport: Transport
+    stream_id: str | None = None
+    parent: Context | None = None
+    tools: ToolSet | None = None
+    remember: Callable[[Remembered], None] | None = None
+    clock: StageClock
+    cancelled: bool = False
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How a turn ended.
+
+    Attributes:
+        response: The terminal response object, encoded.
+        error: What went wrong after `response.created`, or None.
+    """
+
+    response: Raw
+    error: WireError | None = None
+
+
+class Started(Struct, frozen=True, eq=False):
+    """A turn that passed every check."""
+
+    prepared: Prepared
+    emitter: Emitter
+    tools: ToolSet
+    store: bool
+
+
+class Turns:
+    """Runs turns. Built once; holds no state of a single turn.
+
+    Attributes:
+        registry: The models.
+        history: Stored conversations.
+        metrics: Where numbers go.
+        default_model: For requests without `model`, or None to refuse them.
+        show_reasoning: Stream raw reasoning text to every client (a server option).
+        max_in_flight: Responses that run at the same time; further ones are refused.
+        num_in_flight: Those that run now.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        history: History,
+        metrics: Metrics,
+        *,
+        default_model: str | None = None,
+        show_reasoning: bool = False,
+        max_in_flight: int = 1024,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.registry: Final = registry
+        self.history: Final = history
+        self.metrics: Final = metrics
+        self.default_model: Final = default_model
+        self.show_reasoning: Final = show_reasoning
+        self.max_in_flight: Final = max_in_flight
+        self.num_in_flight = 0
+        self._now: Final = now
+
+    async def run(self, order: Order, connect: Callable[[], Awaitable[Sink]]) -> Ended:
+        """Run one turn to its terminal event.
+
+        Args:
+            order: What to do.
+            connect: Gives the sink; called once, when the turn has passed every check.
+
+        Raises:
+            WireError: it was refused before `response.created`; nothing was sent.
+            asyncio.CancelledError: the client is gone; the engine was stopped, nothing stored.
+        """
+        if self.num_in_flight >= self.max_in_flight:
+            raise Overloaded(
+                f"{self.num_in_flight} responses run already, the limit of this server.",
+                retry_after_sec=1,
+            )
+        self.num_in_flight += 1
+        self.metrics.responses_in_flight.inc()
+        status = "refused"
+        try:
+            started = await self._start(order)
+            status = "aborted"
+            ended = await self._play(order, started, await connect())
+            status = started.emitter.response.status
+            return ended
+        finally:
+            self.num_in_flight -= 1
+            self.metrics.responses_in_flight.dec()
+            self.metrics.response_ended(status, order.transport)
+            self.metrics.observe_turn(order.clock, order.transport)
+
+    # -- resolve, check, render
+
+    async def _start(self, order: Order) -> Started:
+        request, clock = order.request, order.clock
+        refuse_unsupported(request)
+        model = self._model(order)
+        tools = decode_tools(request.tools, order.tools)
+        choice = decode_tool_choice(request.tool_choice, tools)
+        items = decode_items(request.input)
+        clock.mark("parse")
+        parent = order.parent
+        parent_id = request.previous_response_id
+        if parent is None and parent_id is not None:
+            parent = await self.history.find(order.owner, parent_id)
+        elif parent is None and not items:
+            raise InvalidRequest(
+                "Nothing to answer: send `input`, or `previous_response_id`, or both.",
+                code="missing_required_parameter",
+                param="input",
+            )
+        opened = self.history.open_items(order.owner, parent, items)
+        clock.mark("authorise")
+        reasoning = request.reasoning
+        settings = Settings(
+            owner=order.owner,
+            instructions=request.instructions,
+            tools=tools,
+            tool_choice=choice,
+            parallel_tool_calls=request.parallel_tool_calls is not False,
+            text_format=(request.text and request.text.format) or PlainTextFormat(),
+            effort=reasoning.effort if reasoning else None,
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_p=1.0 if request.top_p is None else request.top_p,
+            max_output_tokens=request.max_output_tokens,
+            session=request.prompt_cache_key or "",
+            hints=request.metadata or {},
+        )
+        input_bytes = memoryview(request.input).nbytes
+        prepared = await self._prepare(model, parent, opened, settings, input_bytes)
+        report = prepared.report
+        self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
+        if tools is not order.tools:
+            for kind in tools.left_out:
+                self.metrics.tool_left_out(kind)
+        response = echo(
+            request,
+            tools,
+            choice,
+            id=order.response_id,
+            created_at=int(self._now()),
+            model=model.name,
+        )
+        emitter = Emitter(
+            response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
+        )
+        clock.mark("render")
+        return Started(prepared, emitter, tools, response.store)
+
+    def _model(self, order: Order) -> Model:
+        name = order.request.model or self.default_model
+        if not name:
+            raise InvalidRequest(
+                "Missing required parameter: 'model'.",
+                code="missing_required_parameter",
+                param="model",
+            )
+        model = self.registry.get(name)
+        if order.models is not None and name not in order.models:
+            raise PermissionDenied(f"This key may not use the model {name!r}.", param="model")
+        return model
+
+    async def _prepare(
+        self,
+        model: Model,
+        parent: Context | None,
+        items: Sequence[Item],
+        settings: Settings,
+        input_bytes: int,
+    ) -> Prepared:
+        if input_bytes < LARGE_INPUT_BYTES:
+            return model.prepare(parent, items, settings)
+        return await asyncio.to_thread(model.prepare, parent, items, settings)
+
+    def _reasoning_view(self, order: Order) -> ReasoningView:
+        request = order.request
+        asked = request.reasoning
+        include = request.include or ()
+        sealed = request.store is False or "reasoning.encrypted_content" in include
+        history, owner = self.history, order.owner
+        return ReasoningView(
+            summary=asked is not None and (asked.summary or asked.generate_summary) is not None,
+            raw=self.show_reasoning,
+            seal=(lambda text: history.seal(owner, text)) if sealed else None,
+        )
+
+    # -- generate, emit, settle
+
+    async def _play(self, order: Order, started: Started, sink: Sink) -> Ended:
+        emitter, clock = started.emitter, order.clock
+        sink.send(emitter.start(), flush=True)
+        clock.first_event()
+        clock.mark("emit")
+        try:
+            finished = await self._generate(order, started, sink)
+            sealed = emitter.seal(int(self._now()))
+            await self._settle(order, started, sealed)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not order.cancelled or emitter.stage is Stage.ENDED or task is None:
+                raise
+            task.uncancel()
+            event = emitter.cancel()
+            sink.send([event], flush=True)
+            return Ended(response=event.response)
+        except EngineError as error:
+            message = f"The engine of {emitter.response.model!r} failed: {error}"
+            return self._fail(order, emitter, sink, ServiceError(message))
+        except StoreError as error:
+            log.error("store_failed", response_id=order.response_id, exc_info=error)
+            return self._fail(
+                order, emitter, sink, ServiceError("The response could not be stored.")
+            )
+        except WireError as error:
+            return self._fail(order, emitter, sink, error)
+        except Exception as error:
+            log.error("turn_failed", response_id=order.response_id, exc_info=error)
+            return self._fail(
+                order, emitter, sink, ServiceError("The server failed; its log says where.")
+            )
+        sink.send([emitter.complete(sealed)], flush=True)
+        self.metrics.tokens_used(
+            finished.num_prompt_tokens, finished.num_cached_tokens, finished.num_output_tokens
+        )
+        clock.mark("emit")
+        return Ended(response=sealed)
+
+    async def _generate(self, order: Order, started: Started, sink: Sink) -> Finished:
+        emitter, clock = started.emitter, order.clock
+        waiting: ClockStage = "prefill"
+        emitting: ClockStage = "first_token"
+        async with aclosing(started.prepared.respond()) as parts:
+            async for part in parts:
+                clock.mark(waiting)
+                events = emitter.feed(part)
+                if events:
+                    sink.send(events)
+                clock.mark(emitting)
+                waiting, emitting = "decode", "emit"
+                if sink.congested:
+                    await sink.drain()
+                if type(part) is Finished:
+                    return part
+        raise EngineError("it ended without saying why")
+
+    async def _settle(self, order: Order, started: Started, sealed: Raw) -> None:
+        prepared = started.prepared
+        given = prepared.context
+        after = prepared.settle(started.emitter.items)
+        if started.store:
+            await self.history.keep(
+                order.owner,
+                order.response_id,
+                given,
+                after,
+                bytes(sealed),
+                started.emitter.response.created_at,
+            )
+        if order.remember is not None:
+            order.remember(Remembered(after, started.tools))
+        order.clock.mark("settle")
+
+    def _fail(self, order: Order, emitter: Emitter, sink: Sink, error: WireError) -> Ended:
+        if emitter.stage is Stage.ENDED:
+            raise error
+        announced = [emitter.announce(error)] if order.transport == "sse" else []
+        failed = emitter.fail(error.code or "server_error", error.message)
+        sink.send([*announced, failed], flush=True)
+        self.metrics.error(error.code)
+        return Ended(response=failed.response, error=error)
+
+
+def refuse_unsupported(request: CreateResponse) -> None:
+    """Check for what this server does not do.
+
+    Raises:
+        InvalidRequest: `unsupported_parameter`, naming the field.
+    """
+    if request.previous_response_id is not None and request.conversation is not None:
+        raise InvalidRequest(
+            "Send `previous_response_id` or `conversation`, not both.",
+            code="invalid_value",
+            param="conversation",
+        )
+    for name, given in (
+        ("conversation", request.conversation is not None),
+        ("background", request.background is True),
+        ("prompt", _given(request.prompt)),
+        ("moderation", _given(request.moderation)),
+        ("context_management", _given(request.context_management)),
+    ):
+        if given:
+            raise InvalidRequest(
+                f"This server does not support `{name}`; leave it out.",
+                code="unsupported_parameter",
+                param=name,
+            )
+
+
+def _given(raw: Raw) -> bool:
+    return raw is not ABSENT and bytes(raw) not in (b"", b"null")

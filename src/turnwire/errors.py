@@ -18,6 +18,8 @@
     │   ├── EngineUnavailable        refused before the first token: may be retried
     │   └── ContextTooLong           the prompt does not fit the window
     ├── StoreError                   a storage back end failed
+    │   └── ParentNotKept            the turn that a new one continues is gone
+    ├── SealError                    sealed text cannot be opened
     ├── ConfigError                  the configuration cannot be used
     └── InvalidTransition            a bug of ours: a state machine was asked an illegal move
 
@@ -43,9 +45,11 @@ __all__ = [
     "ModelNotFound",
     "NotFound",
     "Overloaded",
+    "ParentNotKept",
     "PayloadTooLarge",
     "PermissionDenied",
     "PreviousResponseNotFound",
+    "SealError",
     "ServiceError",
     "StoreError",
     "TooManyRequests",
@@ -199,6 +203,17 @@ class ContextTooLong(EngineError):
 
 class StoreError(TurnwireError):
     """A storage back end failed; the driver's own error is chained."""
+
+
+class ParentNotKept(StoreError):
+    """A turn was not stored, because what it continues is not in the store for its owner.
+
+    Who holds the whole context may store it again as a turn without a parent.
+    """
+
+
+class SealError(TurnwireError):
+    """Sealed text cannot be opened: altered, made for another owner, or with an unknown key."""
 
 
 class ConfigError(TurnwireError):

@@ -4,16 +4,24 @@ A conversation's turns form a tree: each stored turn holds only what it added (i
 output items), and points to the turn it continued. Deleting a response removes the response;
 what it added to the conversation stays for the turns that continued it, and goes when the last
 of them goes ("children already made keep their own copy of the context", protocol.md 10).
+
+A turn may be deleted while its continuation is still being generated. That child was made too,
+so what a deleted turn added lingers for `LINGER_SEC` before it can go, and a `put` in that time
+finds its parent. Afterwards the parent counts as unknown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
-__all__ = ["Store", "StoredTurn"]
+__all__ = ["LINGER_SEC", "Store", "StoredTurn"]
+
+LINGER_SEC: Final = 3600.0
+"""How long what a deleted turn added stays for turns that are being generated upon it. A
+connection lives at most 60 minutes (protocol.md 8.6), and no turn outlives its connection."""
 
 
 class StoredTurn(Struct, frozen=True, kw_only=True):
@@ -24,7 +32,8 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
         owner: Who may see it.
         parent: Response id of the turn it continued, or None.
         created_at: Unix seconds.
-        response: The response object as JSON, in its terminal state.
+        response: The response object as JSON, in its terminal state; empty in `Store.chain` if
+            the response was deleted.
         items: JSON array of the input items it added, each with an id.
         output: JSON array of its output items as the context holds them: reasoning with its
             sealed text.
@@ -45,16 +54,21 @@ class Store(Protocol):
     """Keeps turns by owner. Contract suite: `tests/contracts/store.py`.
 
     Another owner's turn behaves in every method like one that does not exist. Every method may
-    raise StoreError.
+    raise StoreError, and does so once `aclose` was called.
     """
 
     async def put(self, turn: StoredTurn) -> None:
         """Keep a turn. On return it is readable here and survives a kill of this process.
 
-        Concurrent puts share one commit. Cancelling the caller does not undo it.
+        Concurrent puts share one commit; one that is refused does not harm the others. While
+        too many are on their way, `put` waits for its place.
 
         Raises:
+            ParentNotKept: its parent is unknown, another owner's, or was deleted more than
+                `LINGER_SEC` ago and nothing else continues it.
             StoreError: it could not be kept, or its id is taken.
+
+        Cancellation: undoes nothing once the turn has its place; whether it had is not told.
         """
         ...
 
@@ -65,7 +79,8 @@ class Store(Protocol):
     async def chain(self, owner: str, response_id: str) -> Sequence[StoredTurn] | None:
         """Return the turn and all turns before it, oldest first; None as `get` does.
 
-        Deleted ancestors are included; a deleted `response_id` itself is not found.
+        Deleted ancestors are included, with an empty `response`; a deleted `response_id` itself
+        is not found.
         """
         ...
 

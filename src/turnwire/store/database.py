@@ -1,0 +1,350 @@
+"""One SQLite file of turns: opening, reading, and committing many writes at once.
+
+Theory of operation. The file is in WAL mode: readers see the last commit and never wait for a
+writer; writers, of this and of other processes, take turns. `synchronous=NORMAL` appends a
+commit to the log without waiting for the disk: it is in the operating system's hands, so killing
+this process loses nothing, while a power cut may lose the last moments (never the file).
+
+Everything here blocks and belongs on a worker thread: `commit` on one thread at a time, `get`
+and `chain` on as many as there are reader connections. Nothing here knows an event loop.
+
+A commit is one transaction for all writes that were waiting. Each write runs in a savepoint, so
+that one which is refused leaves the others alone; what breaks the transaction (a full disk)
+breaks all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from msgspec import Struct
+
+from turnwire.errors import ParentNotKept, StoreError
+from turnwire.store.base import StoredTurn
+from turnwire.store.statements import named, script
+
+__all__ = ["Committed", "Database", "Deletion", "Write"]
+
+APPLICATION_ID: Final = int.from_bytes(b"Twir")
+"""Marks the file as ours; `file` shows it, and no other program's database is mistaken for it."""
+
+MIGRATIONS: Final = ("schema_1.sql",)
+"""From an empty file to the newest schema; a file's `user_version` is how many of them it has."""
+
+BUSY_TIMEOUT_SEC: Final = 10.0
+"""How long a commit waits for the other processes'. They take milliseconds; a checkpoint on a
+slow disk may take seconds."""
+
+MAX_SWEPT: Final = 256
+"""Lingering turns that one commit removes, so that a mass deletion does not stall the puts."""
+
+JOURNAL_SIZE_LIMIT: Final = 64 * 1024 * 1024
+"""The log is cut back to this many bytes after it had to grow."""
+
+SQL: Final = named("queries.sql")
+
+
+class Deletion(Struct, frozen=True):
+    """Remove this owner's response."""
+
+    owner: str
+    response_id: str
+
+
+Write = StoredTurn | Deletion
+
+
+class Committed(Struct, frozen=True):
+    """What became of a commit's writes.
+
+    Attributes:
+        outcomes: One per write, in order. Of a turn: True, or why it was refused. Of a deletion:
+            whether there was a response to remove.
+        sweep_at: Unix seconds from which on another commit, an empty one will do, has a
+            lingering turn to remove. None if none lingers.
+    """
+
+    outcomes: list[bool | StoreError]
+    sweep_at: float | None
+
+
+class Database:
+    """An open file.
+
+    Args:
+        path: Absolute.
+        writer: Connection that `commit` uses.
+        readers: Connections that reads use, at least 1.
+        linger_sec: How long what a deleted turn added stays for turns in the making.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        writer: sqlite3.Connection,
+        readers: Sequence[sqlite3.Connection],
+        linger_sec: float,
+    ) -> None:
+        self.path: Final = path
+        self.linger_sec: Final = linger_sec
+        self._writer: Final = writer
+        self._readers: Final = deque(readers)  # those at rest; its ends are thread-safe
+
+    @classmethod
+    def open(cls, path: Path, *, num_readers: int, linger_sec: float) -> Database:
+        """Open a file, or create it and its directory readable by this user only.
+
+        Modes of what exists already stay as they are.
+
+        Raises:
+            StoreError: it cannot be created or read, is not ours, or is newer than this program.
+        """
+        path = path.absolute()
+        opened: list[sqlite3.Connection] = []
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Before SQLite does it, which would use the umask. Its side files copy the mode.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            for _ in range(1 + num_readers):
+                opened.append(_connect(path))
+                if len(opened) == 1:
+                    _prepare(opened[0], path)
+            for reader in opened[1:]:
+                reader.execute("PRAGMA query_only = ON")
+        except BaseException as error:
+            for connection in opened:
+                connection.close()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise _explain(error, path) from error
+            raise
+        return cls(path, opened[0], opened[1:], linger_sec)
+
+    def commit(self, writes: Sequence[Write], now: float) -> Committed:
+        """Apply all writes in one transaction; on return they are kept.
+
+        Args:
+            writes: Applied in order; may be empty.
+            now: Unix seconds.
+
+        Raises:
+            StoreError: none of them was kept.
+        """
+        try:
+            self._writer.execute("BEGIN IMMEDIATE")
+            self._sweep(now)
+            outcomes = [self._apply(write, now) for write in writes]
+            sweep_at: float | None = self._writer.execute(SQL["next_linger"]).fetchone()[0]
+            self._writer.execute("COMMIT")
+        except BaseException as error:
+            # SQLite has rolled back by itself after some errors, and not after others.
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise _explain(error, self.path) from error
+            raise
+        return Committed(outcomes, sweep_at)
+
+    def get(self, owner: str, response_id: str) -> StoredTurn | None:
+        """See `Store.get`."""
+        rows = self._read(SQL["get"], owner, response_id)
+        if not rows:
+            return None
+        id_, owner_, parent, created_at, body, items, output, tokens = rows[0]
+        return StoredTurn(
+            id=id_,
+            owner=owner_,
+            parent=parent,
+            created_at=created_at,
+            response=body,
+            items=items,
+            output=output,
+            tokens=tokens,
+        )
+
+    def chain(self, owner: str, response_id: str) -> list[StoredTurn] | None:
+        """See `Store.chain`."""
+        rows = self._read(SQL["chain"], owner, response_id)
+        rows.sort(key=lambda row: row[0])  # a parent's key is smaller than its child's
+        turns: list[StoredTurn] = []
+        for _, id_, owner_, created_at, body, items, output, tokens in rows:
+            turn = StoredTurn(
+                id=id_,
+                owner=owner_,
+                parent=turns[-1].id if turns else None,
+                created_at=created_at,
+                response=b"" if body is None else body,
+                items=items,
+                output=output,
+                tokens=tokens,
+            )
+            turns.append(turn)
+        return turns or None
+
+    def close(self) -> None:
+        """Close every connection. No other method may be running, or be called afterwards."""
+        for connection in (*self._readers, self._writer):
+            connection.close()
+
+    def _read(self, statement: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:
+        connection = self._readers.pop()
+        try:
+            with closing(
+                connection.execute(statement, {"owner": owner, "id": response_id})
+            ) as rows:
+                return rows.fetchall()
+        except UnicodeEncodeError:
+            return []  # half of a surrogate pair, from a client's JSON: no turn has such an id
+        except sqlite3.Error as error:
+            raise _explain(error, self.path) from error
+        finally:
+            self._readers.append(connection)
+
+    def _apply(self, write: Write, now: float) -> bool | StoreError:
+        self._writer.execute("SAVEPOINT one_write")
+        try:
+            if isinstance(write, Deletion):
+                outcome: bool | StoreError = self._delete(write, now)
+            else:
+                outcome = self._put(write)
+        except sqlite3.IntegrityError:
+            outcome = StoreError(f"A turn with the id {_about(write)!r} is stored already.")
+        except (UnicodeEncodeError, OverflowError, sqlite3.DataError) as error:
+            # A value that SQLite cannot hold: half of a surrogate pair, more than a gigabyte.
+            outcome = StoreError(f"The turn {_about(write)!r} cannot be stored: {error}.")
+            outcome.__cause__ = error
+        if isinstance(outcome, StoreError):
+            self._writer.execute("ROLLBACK TO one_write")
+        self._writer.execute("RELEASE one_write")
+        return outcome
+
+    def _put(self, turn: StoredTurn) -> bool | StoreError:
+        execute = self._writer.execute
+        parent: int | None = None
+        if turn.parent is not None:
+            row = execute(SQL["find_node"], {"id": turn.parent, "owner": turn.owner}).fetchone()
+            if row is None:
+                return ParentNotKept(
+                    f"The turn {turn.id!r} continues {turn.parent!r}, which is not stored."
+                )
+            parent = row[0]
+        node = execute(
+            SQL["add_node"],
+            {
+                "id": turn.id,
+                "owner": turn.owner,
+                "parent": parent,
+                "created_at": turn.created_at,
+                "items": turn.items,
+                "output": turn.output,
+                "tokens": turn.tokens,
+            },
+        ).lastrowid
+        execute(SQL["add_response"], {"node": node, "body": turn.response})
+        return True
+
+    def _delete(self, deletion: Deletion, now: float) -> bool:
+        execute = self._writer.execute
+        which = {"id": deletion.response_id, "owner": deletion.owner}
+        try:
+            if not execute(SQL["delete_response"], which).rowcount:
+                return False
+        except UnicodeEncodeError:
+            return False  # as in `_read`
+        until = now + self.linger_sec
+        execute(SQL["begin_linger"], {"id": deletion.response_id, "until": until})
+        return True
+
+    def _sweep(self, now: float) -> None:
+        execute = self._writer.execute
+        lingered = execute(SQL["find_lingered"], {"now": now, "limit": MAX_SWEPT}).fetchall()
+        for (node,) in lingered:
+            execute(SQL["end_linger"], {"node": node})
+            # Upwards: a node that goes may have been the last one that needed its parent.
+            doomed: int | None = node
+            while doomed is not None:
+                gone = execute(SQL["drop_node"], {"node": doomed}).fetchall()
+                doomed = gone[0][0] if gone else None
+
+
+def _about(write: Write) -> str:
+    return write.response_id if isinstance(write, Deletion) else write.id
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_TIMEOUT_SEC,
+        isolation_level=None,  # transactions are begun in words
+        check_same_thread=False,  # a connection serves one thread at a time, not always the same
+    )
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check whose file it is, bring its schema up to date, and set the writer's ways."""
+    _migrate_if_ours(connection, path)
+    # Kept in the file from then on. Not before it is known to be ours.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
+    # Deletions are rare, and what a user deleted should not be read from free pages.
+    connection.execute("PRAGMA secure_delete = ON")
+
+
+def _migrate_if_ours(connection: sqlite3.Connection, path: Path) -> None:
+    # The transaction makes processes that open a new file at once take turns here.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (num_tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if application_id != APPLICATION_ID and (application_id or version or num_tables):
+            raise StoreError(
+                f"{path} is another program's SQLite database; choose another file for the store."
+            )
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{path} has schema version {version}, and this program knows versions up to "
+                f"{len(MIGRATIONS)}: a newer Turnwire wrote it. Upgrade, or choose another file."
+            )
+        for file in MIGRATIONS[version:]:
+            for statement in script(file):
+                connection.execute(statement)
+        if version < len(MIGRATIONS):
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+ADVICE: Final = {
+    sqlite3.SQLITE_BUSY: "another process has kept it locked for "
+    f"{BUSY_TIMEOUT_SEC:g} seconds; find and stop it",
+    sqlite3.SQLITE_LOCKED: "another process has kept it locked; find and stop it",
+    sqlite3.SQLITE_FULL: "the disk is full; free space on its file system",
+    sqlite3.SQLITE_READONLY: "it cannot be written; check its owner, its mode and its file system",
+    sqlite3.SQLITE_PERM: "access is denied; check its owner and its mode",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened; check its directory's owner and mode",
+    sqlite3.SQLITE_IOERR: "reading or writing it failed; check the disk and the space on it",
+    sqlite3.SQLITE_NOTADB: "it is not an SQLite database; move it away or choose another file",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; restore a backup, or move it away to start anew",
+}
+"""What to do about SQLite's primary result codes (sqlite.org/rescode.html)."""
+
+
+def _explain(error: sqlite3.Error | OSError, path: Path) -> StoreError:
+    """Say which file it is and what to do; the caller chains the error itself."""
+    if isinstance(error, OSError):
+        return StoreError(f"The store's file {path} cannot be opened: {error.strerror}.")
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    advice = ADVICE.get(code & 0xFF, "SQLite refused")
+    return StoreError(f"The store's file {path} failed: {advice} ({error}).")

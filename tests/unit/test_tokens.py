@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import weakref
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from turnwire.tokens import EMPTY, Tokens, token_array
+
+IDS = st.lists(st.integers(0, 2**32 - 1), max_size=8)
+
+
+@given(st.lists(IDS, max_size=8))
+def test_any_links_make_the_same_sequence(parts: list[list[int]]) -> None:
+    """However a sequence is cut into links, it reads as the joined parts."""
+    tokens = EMPTY
+    for part in parts:
+        tokens = tokens.extend(part)
+    flat = [id_ for part in parts for id_ in part]
+    assert flat == list(tokens)
+    assert token_array(flat) == tokens.to_array()
+    assert len(flat) == len(tokens) == tokens.length
+    assert flat == [id_ for segment in tokens.segments() for id_ in segment]
+
+
+@given(IDS, IDS, IDS)
+def test_forks_share_their_past(past: list[int], one: list[int], other: list[int]) -> None:
+    """Two extensions of one sequence leave it, and each other, as they were."""
+    common = EMPTY.extend(past)
+    left, right = common.extend(one), common.extend(other)
+    assert past + one == list(left)
+    assert past + other == list(right)
+    assert past == list(common)
+    assert left.segments()[: len(common.segments())] == common.segments()
+
+
+def test_adding_nothing_is_the_same_sequence() -> None:
+    """Extending by no ids returns the sequence itself, so that what is known of it holds."""
+    tokens = EMPTY.extend([1])
+    assert tokens is tokens.extend([])
+    assert tokens is tokens.extend(token_array())
+
+
+def test_an_array_is_not_copied() -> None:
+    """An array given to `extend` becomes the link's tail as it is."""
+    tail = token_array([1, 2])
+    assert tail is EMPTY.extend(tail).tail
+
+
+@given(st.lists(IDS, min_size=1).filter(lambda parts: any(parts)))
+def test_last(parts: list[list[int]]) -> None:
+    """The final id is found through links of any size."""
+    tokens = EMPTY
+    for part in parts:
+        tokens = Tokens(tokens, token_array(part))
+    assert [id_ for part in parts for id_ in part][-1] == tokens.last()
+
+
+def test_nothing_has_no_last() -> None:
+    """An empty sequence has no last token, and is the root of all."""
+    with pytest.raises(IndexError):
+        Tokens(EMPTY, token_array()).last()
+    assert (0, [], None) == (len(EMPTY), list(EMPTY), EMPTY.parent)
+
+
+def test_ids_are_32_bits() -> None:
+    """An id that does not fit four bytes is refused."""
+    with pytest.raises(OverflowError):
+        token_array([2**32])
+    assert 4 == token_array().itemsize
+
+
+def test_equality_is_identity() -> None:
+    """Equal ids in other links are another key, and a link can be a weak key."""
+    one, other = EMPTY.extend([1]), EMPTY.extend([1])
+    known = weakref.WeakKeyDictionary({one: "one"})
+    assert (True, False) == (one in known, other in known)
+    assert "Tokens(length=1)" == repr(other)

@@ -83,6 +83,7 @@ ERROR_CODES: Final = frozenset(
         "unsupported_file",
         "unsupported_parameter",
         "unsupported_value",
+        "upgrade_required",
         "websocket_connection_limit_reached",
         "websocket_queue_full",
         "websocket_stream_limit_reached",

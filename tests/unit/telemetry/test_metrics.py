@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ast
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
-from turnwire.errors import WireError
+import turnwire
 from turnwire.telemetry.clock import STAGES, Stage, StageClock
 from turnwire.telemetry.metrics import (
     CLOSE_CODES,
@@ -199,11 +201,21 @@ def test_values_of_ours_are_bounded_too() -> None:
     assert {str(n): 2.0 for n in range(64)} | {"other": 72.0} == totals
 
 
-def _codes(error: type[WireError]) -> set[str]:
-    found = {error.default_code} if error.default_code else set()
-    return found.union(*(_codes(child) for child in error.__subclasses__()))
+def _codes(tree: ast.AST) -> Iterator[str]:
+    """Every error code that a source names: `code="..."` and `default_code = "..."`."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.keyword | ast.Assign):
+            continue
+        name = node.arg if isinstance(node, ast.keyword) else ast.unparse(node.targets[0])
+        value = node.value
+        if name in ("code", "default_code") and isinstance(value, ast.Constant) and value.value:
+            yield str(value.value)
 
 
 def test_every_error_of_ours_is_a_known_code() -> None:
-    """The default code of each error that a client can see has its own series."""
-    assert set() == _codes(WireError) - ERROR_CODES
+    """Each code that the package gives to an error has its own series."""
+    package = Path(turnwire.__file__).parent
+    sources = (path.read_text("utf-8") for path in package.rglob("*.py"))
+    codes = {code for source in sources for code in _codes(ast.parse(source))}
+    assert {"invalid_json", "unknown_event_type"} <= codes
+    assert set() == codes - ERROR_CODES

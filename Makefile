@@ -1,0 +1,59 @@
+# Everything starts here, and needs nothing but make and Python >= 3.11.
+# `make` alone lists the targets.
+
+PYTHON ?= python3
+UV ?= uv
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup serve demo test check format bench lock clean
+
+help: ## list the targets
+	@echo "Usage: make TARGET [ARGS='...']"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create .venv with the locked versions and this package
+
+# The stamp makes set-up run again exactly when what it installs from has changed.
+$(READY): requirements/dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Turnwire needs Python >= 3.11; say which: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+serve: $(READY) ## serve; ARGS="--port 9000" for options
+	$(BIN)/turnwire serve $(ARGS)
+
+demo: $(READY) ## one agent loop over HTTP and over WebSocket, compared
+	$(BIN)/turnwire demo $(ARGS)
+
+test: $(READY) ## every test; ARGS="-k lane" to choose
+	$(BIN)/pytest -n auto $(ARGS)
+
+check: $(READY) ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## mend what can be mended
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## measure; ARGS for options
+	$(BIN)/python -m bench $(ARGS)
+
+# No index URL goes into the files: whoever installs chooses where from, the hashes say what.
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-emit-package turnwire
+
+lock: ## resolve the versions anew (needs uv; ARGS="--upgrade" for newer ones)
+	$(COMPILE) $(ARGS) --extra dev --output-file requirements/dev.lock pyproject.toml
+	$(COMPILE) --constraint requirements/dev.lock --output-file requirements/runtime.lock pyproject.toml
+
+clean: ## remove .venv, caches and build results
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
+	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +

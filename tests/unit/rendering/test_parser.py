@@ -263,8 +263,16 @@ def test_a_character_that_never_ends_becomes_the_replacement_sign() -> None:
     ] == joined(parts)
 
 
+def test_text_behind_a_broken_character_keeps_its_order() -> None:
+    """A whole token does not overtake the bytes that wait before it."""
+    half, letter = (TOKENIZER.token_bytes().index(token) for token in (b"\xe6", b"x"))
+    expected = [("TextDelta", "\ufffdx"), ("ItemFinished", "\ufffdx")]
+    assert expected == joined(parse([half, letter], size=1)[1])
+
+
 # -- properties
 
+HALVES = [n for n, text in enumerate(TOKENIZER.table.texts) if text is None]
 FRAGMENT = st.one_of(
     st.sampled_from(
         (
@@ -280,6 +288,7 @@ FRAGMENT = st.one_of(
         )
     ).map(ids),
     st.text(max_size=6).map(TOKENIZER.encode),
+    st.sampled_from(HALVES).map(lambda token_id: token_array([token_id])),
     st.lists(st.integers(0, TOKENIZER.vocab_size - 1), max_size=4).map(token_array),
 )
 OUTPUT = st.lists(FRAGMENT, max_size=6).map(lambda found: list(itertools.chain(*found)))

@@ -266,6 +266,11 @@ class PreparedTokens:
         self._sampled: list[TokenArray | None] = []
 
     @property
+    def prompt(self) -> Tokens:
+        """The ids the engine gets."""
+        return self._request.prompt
+
+    @property
     def num_prompt_tokens(self) -> int:
         """Prompt size, template tokens included."""
         return len(self._request.prompt)

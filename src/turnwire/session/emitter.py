@@ -184,8 +184,9 @@ class Emitter:
                 events.append(self._text_delta(text))
                 return events
             case CallArguments(text):
+                event = self._arguments_delta(text)
                 self._text.append(text)
-                return [self._arguments_delta(text)]
+                return [event]
             case ReasoningDelta(text):
                 events = [] if opened == "reasoning" else self._open_reasoning()
                 self._text.append(text)

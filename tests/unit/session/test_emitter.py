@@ -1,0 +1,351 @@
+"""Parts become the protocol's events, in the protocol's order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai.types.responses import ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from turnwire.errors import InvalidTransition, ServiceError
+from turnwire.parts import (
+    CallArguments,
+    CallStarted,
+    Finished,
+    ItemFinished,
+    Part,
+    ReasoningDelta,
+    TextDelta,
+)
+from turnwire.protocol.codec import echo, encode_event
+from turnwire.protocol.events import ErrorEvent, Event
+from turnwire.protocol.requests import CreateResponse
+from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
+from turnwire.session.emitter import Emitter, ReasoningView, Stage
+
+SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+STOP = Finished(
+    reason="stop",
+    num_prompt_tokens=9,
+    num_cached_tokens=4,
+    num_output_tokens=3,
+    num_reasoning_tokens=1,
+)
+CUT = Finished(
+    reason="max_output_tokens",
+    num_prompt_tokens=9,
+    num_cached_tokens=0,
+    num_output_tokens=16,
+    num_reasoning_tokens=0,
+)
+CALL = CallStarted(name="run", call_id="call_1")
+CUSTOM = CallStarted(name="note", call_id="call_2", kind="custom")
+END = ItemFinished()
+
+
+def emitter(view: ReasoningView | None = None, stream_id: str | None = None) -> Emitter:
+    """An emitter over a fresh response."""
+    response = echo(
+        CreateResponse(), EMPTY_TOOL_SET, ToolChoice(), id="resp_1", created_at=7, model="sim"
+    )
+    return Emitter(response, stream_id=stream_id, reasoning=view)
+
+
+def decoded(events: list[Event | ErrorEvent]) -> list[dict[str, Any]]:
+    """Events as a client reads them, each checked against the SDK's types."""
+    found = []
+    for event in events:
+        data = json.loads(encode_event(event))
+        SDK.validate_python(data)
+        found.append(data)
+    return found
+
+
+def played(emitting: Emitter, parts: list[Part]) -> list[dict[str, Any]]:
+    """Every event of a response made of these parts."""
+    events: list[Event | ErrorEvent] = [*emitting.start()]
+    for part in parts:
+        events += emitting.feed(part)
+    events.append(emitting.complete(emitting.seal(8)))
+    return decoded(events)
+
+
+def short(events: list[dict[str, Any]]) -> list[str]:
+    """Event types without their common prefix, between the frame of the stream."""
+    return [event["type"].removeprefix("response.") for event in events]
+
+
+FRAME = ["created", "in_progress"]
+TEXT = [
+    "output_item.added",
+    "content_part.added",
+    "output_text.delta",
+    "output_text.delta",
+    "output_text.done",
+    "content_part.done",
+    "output_item.done",
+]
+FUNCTION = [
+    "output_item.added",
+    "function_call_arguments.delta",
+    "function_call_arguments.done",
+    "output_item.done",
+]
+
+
+@pytest.mark.parametrize(
+    ("view", "parts", "expected"),
+    [
+        pytest.param(
+            None,
+            [TextDelta("a"), TextDelta("b"), END, STOP],
+            [*FRAME, *TEXT, "completed"],
+            id="text",
+        ),
+        pytest.param(
+            None,
+            [TextDelta("a"), TextDelta("b"), STOP],
+            [*FRAME, *TEXT, "completed"],
+            id="text closed by the end",
+        ),
+        pytest.param(
+            None,
+            [CALL, CallArguments("{}"), END, CALL, CallArguments("{}"), END, STOP],
+            [*FRAME, *FUNCTION, *FUNCTION, "completed"],
+            id="parallel calls, one after the other",
+        ),
+        pytest.param(
+            None,
+            [CUSTOM, CallArguments("x"), END, STOP],
+            [
+                *FRAME,
+                "output_item.added",
+                "custom_tool_call_input.delta",
+                "custom_tool_call_input.done",
+                "output_item.done",
+                "completed",
+            ],
+            id="custom call",
+        ),
+        pytest.param(
+            None,
+            [ReasoningDelta("hm"), END, TextDelta("a"), TextDelta("b"), END, STOP],
+            [*FRAME, "output_item.added", "output_item.done", *TEXT, "completed"],
+            id="hidden reasoning, then text",
+        ),
+        pytest.param(
+            ReasoningView(summary=True),
+            [ReasoningDelta("hm"), END, STOP],
+            [
+                *FRAME,
+                "output_item.added",
+                "reasoning_summary_part.added",
+                "reasoning_summary_text.delta",
+                "reasoning_summary_text.done",
+                "reasoning_summary_part.done",
+                "output_item.done",
+                "completed",
+            ],
+            id="reasoning summary",
+        ),
+        pytest.param(
+            ReasoningView(raw=True),
+            [ReasoningDelta("hm"), END, STOP],
+            [
+                *FRAME,
+                "output_item.added",
+                "content_part.added",
+                "reasoning_text.delta",
+                "reasoning_text.done",
+                "content_part.done",
+                "output_item.done",
+                "completed",
+            ],
+            id="raw reasoning",
+        ),
+        pytest.param(
+            None,
+            [TextDelta("a"), TextDelta("b"), CUT],
+            [*FRAME, *TEXT, "incomplete"],
+            id="cut text is closed",
+        ),
+        pytest.param(
+            None,
+            [CALL, CallArguments('{"a'), CUT],
+            [*FRAME, *FUNCTION, "incomplete"],
+            id="cut call is closed with what there is",
+        ),
+        pytest.param(None, [STOP], [*FRAME, "completed"], id="no output"),
+    ],
+)
+def test_order(view: ReasoningView | None, parts: list[Part], expected: list[str]) -> None:
+    """Each kind of output has the order of section 6, numbered from 0 without gaps."""
+    events = played(emitter(view), parts)
+    assert expected == short(events)
+    assert list(range(len(events))) == [event["sequence_number"] for event in events]
+
+
+def test_the_terminal_response_is_whole() -> None:
+    """Output, usage, status and times are those of what was streamed."""
+    events = played(emitter(), [TextDelta("a"), TextDelta("b"), END, STOP])
+    response = events[-1]["response"]
+    assert [events[-2]["item"]] == response["output"]
+    assert "ab" == response["output"][0]["content"][0]["text"]
+    assert ("completed", 7, 8) == (
+        response["status"],
+        response["created_at"],
+        response["completed_at"],
+    )
+    assert {
+        "input_tokens": 9,
+        "input_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 12,
+    } == response["usage"]
+
+
+def test_a_cut_item_is_incomplete_and_last() -> None:
+    """The limit shows on the item, on the response and in its reason."""
+    response = played(emitter(), [TextDelta("a"), CUT])[-1]["response"]
+    assert "incomplete" == response["output"][-1]["status"]
+    assert ({"reason": "max_output_tokens"}, None) == (
+        response["incomplete_details"],
+        response["completed_at"],
+    )
+
+
+def test_encrypted_reasoning_is_in_the_done_item_only() -> None:
+    """Sealed text travels in the final copy; the raw text stays here."""
+    events = played(
+        emitter(ReasoningView(seal=lambda text: f"sealed:{text}")),
+        [ReasoningDelta("hm"), END, STOP],
+    )
+    added, done = events[2]["item"], events[3]["item"]
+    assert "encrypted_content" not in added
+    assert ("sealed:hm", [], False) == (
+        done["encrypted_content"],
+        done["summary"],
+        "content" in done,
+    )
+
+
+def test_a_failure_keeps_finished_items_and_closes_nothing() -> None:
+    """`response.failed` follows at once, with what was finished and the error."""
+    emitting = emitter()
+    events: list[Event | ErrorEvent] = [*emitting.start()]
+    for part in (TextDelta("a"), END, CALL):
+        events += emitting.feed(part)
+    events.append(emitting.announce(ServiceError("broken")))
+    events.append(emitting.fail("server_error", "broken"))
+    found = decoded(events)
+    response = found[-1]["response"]
+    assert ["output_item.added", "error", "failed"] == short(found)[-3:]
+    assert ({"code": "server_error", "message": "broken"}, 1, None) == (
+        response["error"],
+        len(response["output"]),
+        response["usage"],
+    )
+
+
+def test_a_cancelled_response_has_no_output() -> None:
+    """Cancelling ends with `response.failed`, status cancelled, nothing in it."""
+    emitting = emitter()
+    emitting.start()
+    emitting.feed(TextDelta("a"))
+    [event] = decoded([emitting.cancel()])
+    assert ("response.failed", "cancelled", [], None, None) == (
+        event["type"],
+        event["response"]["status"],
+        event["response"]["output"],
+        event["response"]["error"],
+        event["response"]["usage"],
+    )
+
+
+def test_events_of_a_named_lane_say_so() -> None:
+    """Every event of a named lane echoes stream_id; the default lane has no such key."""
+    parts: list[Part] = [TextDelta("a"), END, CALL, CallArguments("{}"), END, STOP]
+    named = played(emitter(stream_id="a"), parts)
+    assert {"a"} == {event["stream_id"] for event in named}
+    assert not any("stream_id" in event for event in played(emitter(), parts))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([CallArguments("{}")], id="arguments without a call"),
+        pytest.param([END], id="end of nothing"),
+        pytest.param([TextDelta("a"), ReasoningDelta("b")], id="reasoning inside a message"),
+        pytest.param([CALL, CALL], id="a call inside a call"),
+        pytest.param([STOP, TextDelta("a")], id="text after the end"),
+    ],
+)
+def test_parts_out_of_order_are_a_bug(parts: list[Part]) -> None:
+    """A part that does not fit what is open raises, whoever sent it."""
+    emitting = emitter()
+    emitting.start()
+    *before, last = parts
+    for part in before:
+        emitting.feed(part)
+    with pytest.raises(InvalidTransition):
+        emitting.feed(last)
+
+
+def test_nothing_follows_the_terminal_event() -> None:
+    """After its end a response takes no event and no other end."""
+    emitting = emitter()
+    played(emitting, [TextDelta("a"), STOP])
+    assert Stage.ENDED is emitting.stage
+    with pytest.raises(InvalidTransition):
+        emitting.fail("server_error", "late")
+
+
+ITEMS = st.one_of(
+    st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4).map(
+        lambda texts: [*map(TextDelta, texts), END]
+    ),
+    st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4).map(
+        lambda texts: [*map(ReasoningDelta, texts), END]
+    ),
+    st.tuples(st.sampled_from([CALL, CUSTOM]), st.lists(st.text(max_size=5), max_size=4)).map(
+        lambda call: [call[0], *map(CallArguments, call[1]), END]
+    ),
+)
+
+
+@given(
+    items=st.lists(ITEMS, max_size=5),
+    summary=st.booleans(),
+    raw=st.booleans(),
+    cut=st.booleans(),
+)
+def test_deltas_add_up_whatever_the_parts(
+    items: list[list[Part]], summary: bool, raw: bool, cut: bool
+) -> None:
+    """Every added item is done once, indexes rise, deltas join to the done text, all valid."""
+    parts = [part for item in items for part in item]
+    if cut and parts:
+        parts.pop()  # the last item stays open
+    events = played(
+        emitter(ReasoningView(summary=summary, raw=raw)), [*parts, CUT if cut else STOP]
+    )
+    added = [e for e in events if e["type"] == "response.output_item.added"]
+    done = [e for e in events if e["type"] == "response.output_item.done"]
+    assert list(range(len(items))) == [e["output_index"] for e in added]
+    assert [e["item"]["id"] for e in added] == [e["item"]["id"] for e in done]
+    assert [e["item"] for e in done] == events[-1]["response"]["output"]
+    texts: dict[tuple[str, str], str] = {}
+    for event in events:
+        kind, _, verb = event["type"].rpartition(".")
+        if verb == "delta":
+            key = (event["item_id"], kind)
+            texts[key] = texts.get(key, "") + event["delta"]
+        elif verb == "done" and "item_id" in event and "part" not in event:
+            whole = event.get("text", event.get("arguments", event.get("input")))
+            assert whole == texts.get((event["item_id"], kind), "")

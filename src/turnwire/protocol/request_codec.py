@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, NoReturn
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType, ValidationError
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.client_events import (
@@ -109,6 +109,8 @@ def decode_frame(data: bytes | str) -> ClientEvent:
 
 def _diagnose(data: bytes | str, fault: Exception) -> Unknown:
     """Return the event if its type is unknown; else raise what is wrong with the frame."""
+    if not isinstance(fault, ValidationError):
+        raise FrameError(explain(fault, data, CreateResponse)) from None
     try:
         envelope = _ENVELOPE.decode(data)
     except InvalidRequest as error:

@@ -26,10 +26,10 @@ Stage = Literal[
 ]
 """What a turn spends its time on, in the order in which it usually happens.
 
-queue: in the lane behind other requests. parse: bytes to structs. authorise: key, model,
-limits. render: items to tokens. prefill: waiting for the engine until it starts. first_token:
-from there to its first token. decode: waiting for more tokens. emit: tokens to events and
-bytes. settle: what the turn leaves behind.
+queue: in the lane behind other requests. parse: bytes to structs. authorise: model, limits and
+the conversation before. render: items to tokens. prefill: from there until the model says its
+first thing. first_token: from that to its events. decode: waiting for the model to say more.
+emit: what it says to events and bytes. settle: what the turn leaves behind.
 """
 
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)

@@ -111,7 +111,7 @@ class Sampler:
             # A quote that did not end the text is not tried twice.
             if mask[self._quote] and last != [self._quote]:
                 return self._quote
-            if in_text > 4 and (mask & self._ending).any():
+            if in_text > 4 and not dice.roll(4) and (mask & self._ending).any():
                 return self._any(mask & self._ending, dice)
         words = self._words if in_text else self._first_words
         for _ in range(4):

@@ -59,7 +59,7 @@ class SimProfile(Struct, frozen=True, kw_only=True):
         if self.tokens_per_sec is not None and self.tokens_per_sec <= 0:
             raise ValueError("tokens_per_sec must be positive")
         if min(self.prefill_overhead_sec, self.prefill_sec_per_token) < 0:
-            raise ValueError("prefill times must not be negative")
+            raise ValueError("prefill times must be at least 0")
         if self.slots < 1 or self.max_waiting < 0 or self.cache_blocks < 0:
             raise ValueError("slots must be at least 1, max_waiting and cache_blocks at least 0")
         if self.window < 2 or self.block_size < 1:

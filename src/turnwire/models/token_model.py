@@ -204,7 +204,7 @@ class TokenModel:
             choice.mode,
             choice.allowed,
             settings.parallel_tool_calls,
-            bytes(text.schema) if isinstance(text, JsonSchemaFormat) else type(text),
+            (bytes(text.schema), text.strict) if isinstance(text, JsonSchemaFormat) else type(text),
             thinking,
         )
         if key in self._constraints:
@@ -277,9 +277,10 @@ class PreparedTokens:
 
     async def respond(self) -> AsyncGenerator[Part, None]:
         """Yield the parts of one response, `Finished` last; see `Prepared.respond`."""
-        parser = OutputParser(
-            self._model.renderer, self._settings.tools.offered, thinking=self._thinking
-        )
+        settings = self._settings
+        # What looks like a call is text where calls are ruled out.
+        offered = settings.tools.offered if settings.tool_choice.mode != "none" else {}
+        parser = OutputParser(self._model.renderer, offered, thinking=self._thinking)
         sampled = self._sampled
         num_output = num_cached = 0
         cut = False

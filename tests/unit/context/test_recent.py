@@ -1,0 +1,34 @@
+"""Recent contexts are a bounded memory by owner."""
+
+from __future__ import annotations
+
+from turnwire.context.chain import Context
+from turnwire.context.recent import RecentContexts
+
+
+def test_the_one_unused_for_longest_goes_first() -> None:
+    """Reading counts as use."""
+    recent = RecentContexts(max_contexts=2)
+    one, two, three = Context(None, []), Context(None, []), Context(None, [])
+    recent.put("me", "1", one)
+    recent.put("me", "2", two)
+    recent.get("me", "1")
+    recent.put("me", "3", three)
+    assert [one, None, three] == [recent.get("me", key) for key in "123"]
+    assert len(recent) == 2
+
+
+def test_owners_do_not_share() -> None:
+    """The same id of another owner is another entry."""
+    recent = RecentContexts()
+    recent.put("me", "1", Context(None, []))
+    assert recent.get("you", "1") is None
+
+
+def test_dropped_is_forgotten() -> None:
+    """A deleted response's context does not stay behind."""
+    recent = RecentContexts()
+    recent.put("me", "1", Context(None, []))
+    recent.drop("me", "1")
+    recent.drop("me", "2")
+    assert (None, 0) == (recent.get("me", "1"), len(recent))

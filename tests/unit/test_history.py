@@ -1,0 +1,209 @@
+"""Conversations go to the store and come back as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from turnwire.context.chain import Context
+from turnwire.context.recent import RecentContexts
+from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
+from turnwire.history import History
+from turnwire.protocol.codec import decode_items
+from turnwire.protocol.items import (
+    FunctionCall,
+    InputText,
+    Item,
+    ItemReference,
+    Message,
+    OutputText,
+    Reasoning,
+    ReasoningText,
+)
+from turnwire.sealing import Sealer
+from turnwire.store.memory import MemoryStore
+from turnwire.tokens import TokenArray, token_array
+
+KEY = Sealer.generate_key()
+
+
+def history(store: MemoryStore | None = None) -> History:
+    """A history with nothing in memory but its store."""
+    return History(store or MemoryStore(100), Sealer([KEY]), RecentContexts())
+
+
+def user(text: str) -> Message:
+    """A message of the user."""
+    return Message(role="user", content=(InputText(text=text),))
+
+
+def assistant(text: str) -> Message:
+    """A message of the model."""
+    return Message(
+        id=f"msg_{text}", status="completed", role="assistant", content=(OutputText(text=text),)
+    )
+
+
+def response(status: str = "completed") -> bytes:
+    """A stored response object, as far as continuing looks at it."""
+    return json.dumps({"status": status}).encode()
+
+
+async def keep(
+    into: History,
+    response_id: str,
+    parent: Context | None,
+    given: Sequence[Item],
+    output: Sequence[Item],
+    *,
+    sampled: Sequence[TokenArray | None] | None = None,
+    status: str = "completed",
+) -> Context:
+    """Store one turn; return the context after it."""
+    before = Context(parent, given)
+    after = (
+        Context(before, output, sampled=sampled, vocabulary="v" if sampled else "")
+        if output
+        else before
+    )
+    await into.keep("me", response_id, before, after, response(status), 1)
+    return after
+
+
+def content(context: Context) -> list[tuple[Any, ...]]:
+    """Items without their ids, as the model would see them."""
+    found: list[tuple[Any, ...]] = []
+    for item in context.all_items():
+        if isinstance(item, Message):
+            texts = [part.text for part in item.content if isinstance(part, InputText | OutputText)]
+            found.append((item.role, *texts))
+        elif isinstance(item, Reasoning):
+            found.append(("reasoning", *[part.text for part in item.content or ()]))
+        elif isinstance(item, FunctionCall):
+            found.append(("call", item.call_id, item.arguments))
+    return found
+
+
+async def test_a_chain_comes_back_whole_with_its_sampled_ids() -> None:
+    """Items, reasoning text and sampled ids survive a new process on the same store."""
+    store = MemoryStore(100)
+    thought = Reasoning(id="rs_1", summary=(), content=(ReasoningText(text="hm"),))
+    one = await keep(
+        history(store),
+        "r1",
+        None,
+        [user("a")],
+        [thought, assistant("b")],
+        sampled=[token_array([1, 2]), None],
+    )
+    two = await keep(history(store), "r2", one, [user("c")], [assistant("d")])
+    found = await history(store).find("me", "r2")
+    assert content(two) == content(found)
+    parent = found.parent
+    assert parent is not None
+    assert parent.parent is not None
+    assert ([token_array([1, 2]), None], "v") == (
+        list(parent.parent.sampled),
+        parent.parent.vocabulary,
+    )
+
+
+async def test_reasoning_is_sealed_at_rest() -> None:
+    """The store never sees the text of a thought."""
+    store = MemoryStore(100)
+    thought = Reasoning(id="rs_1", summary=(), content=(ReasoningText(text="secret thought"),))
+    await keep(history(store), "r1", None, [user("a"), thought], [thought])
+    turn = await store.get("me", "r1")
+    assert turn is not None
+    assert b"secret thought" not in turn.items + turn.output
+
+
+async def test_items_of_a_stored_turn_have_ids() -> None:
+    """What a client sent without ids gets them, by kind."""
+    store = MemoryStore(100)
+    await keep(history(store), "r1", None, [user("a")], [])
+    turn = await store.get("me", "r1")
+    assert turn is not None
+    [item] = json.loads(turn.items)
+    assert item["id"].startswith("msg_")
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "in_progress"])
+async def test_only_what_ended_well_is_continued(status: str) -> None:
+    """A failed, cancelled or running response is no parent."""
+    kept = history()
+    await keep(kept, "r1", None, [user("a")], [], status=status)
+    with pytest.raises(PreviousResponseNotFound):
+        await kept.find("me", "r1")
+
+
+async def test_a_chain_with_unstored_turns_can_be_read_but_not_continued() -> None:
+    """Content of store:false does not reach the store through a later turn."""
+    store = MemoryStore(100)
+    unstored = Context(Context(None, [user("private")]), [assistant("x")])
+    one = await keep(history(store), "r1", unstored, [user("a")], [assistant("b")])
+    await keep(history(store), "r2", one, [user("c")], [assistant("d")])
+    assert response() == await history(store).get("me", "r1")
+    for response_id in ("r1", "r2"):
+        with pytest.raises(PreviousResponseNotFound):
+            await history(store).find("me", response_id)
+    for response_id in ("r1", "r2"):
+        turn = await store.get("me", response_id)
+        assert turn is not None
+        assert b"private" not in turn.items + turn.output
+
+
+async def test_a_deleted_response_is_gone_and_its_children_go_on() -> None:
+    """Deleting removes the response; the chain behind a child stays."""
+    kept = history()
+    one = await keep(kept, "r1", None, [user("a")], [assistant("b")])
+    two = await keep(kept, "r2", one, [user("c")], [assistant("d")])
+    await kept.delete("me", "r1")
+    with pytest.raises(NotFound):
+        await kept.get("me", "r1")
+    with pytest.raises(PreviousResponseNotFound):
+        await kept.find("me", "r1")
+    assert content(two) == content(await kept.find("me", "r2"))
+
+
+async def test_another_owner_sees_nothing() -> None:
+    """Read, continue and delete answer as if the response did not exist."""
+    kept = history()
+    await keep(kept, "r1", None, [user("a")], [])
+    with pytest.raises(PreviousResponseNotFound):
+        await kept.find("you", "r1")
+    with pytest.raises(NotFound):
+        await kept.get("you", "r1")
+    with pytest.raises(NotFound):
+        await kept.delete("you", "r1")
+    assert response() == await kept.get("me", "r1")
+
+
+def test_sealed_reasoning_is_opened_for_its_owner_only() -> None:
+    """A client's own `encrypted_content` opens; another owner's is refused by name."""
+    kept = history()
+    sealed = kept.seal("me", "hm")
+    item = Reasoning(summary=(), encrypted_content=sealed)
+    [opened] = kept.open_items("me", None, [item])
+    assert isinstance(opened, Reasoning)
+    assert (ReasoningText(text="hm"),) == opened.content
+    with pytest.raises(InvalidRequest) as raised:
+        kept.open_items("you", None, [user("a"), item])
+    assert ("invalid_encrypted_content", "input[1].encrypted_content") == (
+        raised.value.code,
+        raised.value.param,
+    )
+
+
+def test_references_follow_the_conversation() -> None:
+    """An item_reference stands for an item of the chain or of the same input."""
+    kept = history()
+    chain = Context(None, [assistant("b")])
+    sent = decode_items(Raw(b'[{"type":"item_reference","id":"msg_b"}]'))
+    assert [assistant("b")] == kept.open_items("me", chain, sent)
+    with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
+        kept.open_items("me", chain, [ItemReference(id="msg_x")])

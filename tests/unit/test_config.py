@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -287,3 +288,18 @@ def test_a_key_that_is_not_set_is_shown_as_such() -> None:
 def test_the_store_path_can_be_chosen() -> None:
     """A configured path is the store's, wherever the data directory is."""
     assert Path("/s.db") == Config(store=StoreConfig(path=Path("/s.db"))).store_path
+
+
+def test_every_field_is_documented() -> None:
+    """The reference names exactly the fields there are, section by section."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
+    documented = {
+        section.split("]")[0].strip("["): re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        for section in page.read_text("utf-8").split("\n## ")[1:]
+    }
+    config = Config(keys=(KeyConfig(owner="a", key="k"),))
+    actual = {
+        name: list((config.keys[0] if name == "keys" else getattr(config, name)).__struct_fields__)
+        for name in Config.__struct_fields__
+    }
+    assert actual == documented

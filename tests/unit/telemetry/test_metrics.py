@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -219,3 +220,10 @@ def test_every_error_of_ours_is_a_known_code() -> None:
     codes = {code for source in sources for code in _codes(ast.parse(source))}
     assert {"invalid_json", "unknown_event_type"} <= codes
     assert set() == codes - ERROR_CODES
+
+
+def test_every_metric_is_documented() -> None:
+    """The reference lists exactly the metrics there are, under the names a scraper sees."""
+    documented = Path(__file__).parents[3] / "docs" / "reference" / "metrics.md"
+    rows = re.findall(r"^\| `(turnwire_\w+)` \|", documented.read_text("utf-8"), re.MULTILINE)
+    assert NAMES == {row.removesuffix("_total") for row in rows}

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 from msgspec.json import Encoder
 
-from turnwire.errors import InvalidRequest
+from turnwire.errors import InvalidJson, InvalidRequest
 from turnwire.protocol.requests import ABSENT
 from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolChoice, ToolSet
 from turnwire.protocol.validation import CheckedDecoder
@@ -161,9 +161,15 @@ def single_line(encoded: bytes) -> Raw:
     """Return a copy of a JSON value that fits in one line, as an SSE frame needs it.
 
     What clients send may be pretty-printed; the text of numbers and strings stays as it is.
+
+    Raises:
+        InvalidJson: it is nested deeper than the stack here has room for.
     """
     if b"\n" in encoded or b"\r" in encoded:
-        return Raw(msgspec.json.format(encoded, indent=-1))
+        try:
+            return Raw(msgspec.json.format(encoded, indent=-1))
+        except RecursionError:
+            raise InvalidJson("The JSON is nested too deeply.") from None
     return Raw(bytes(encoded))
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -123,7 +124,7 @@ def explain(fault: Exception, document: Document, type_: Any, param: str = "") -
     path = complaint["path"] or ""
     steps = _steps(path)
     try:
-        value = _value_at(document, steps)
+        came = _describe(_value_at(document, steps))
     except FAULTS as worse:
         # The decoder stops at the first bad field; the text after it may not even be JSON.
         return _not_json(worse)
@@ -133,14 +134,14 @@ def explain(fault: Exception, document: Document, type_: Any, param: str = "") -
         where = _join(param, [*steps, groups["field"]])
         return InvalidRequest(f"'{where}' is required, but it is missing.", code=code, param=where)
     if not where and code == "invalid_type":
-        return InvalidJson(f"The text must be a JSON object, but {_describe(value)} was given.")
+        return InvalidJson(f"The text must be a JSON object, but {came} was given.")
     expected = what or _expected(groups, _allowed(type_, steps) if code == "invalid_value" else ())
     if complaint["key"] or "[...]" in path:
         # msgspec does not say which key.
         each = "key" if complaint["key"] else "value"
         text = f"Every {each} in '{where}' must be {expected}."
     else:
-        text = f"'{where}' must be {expected}, but {_describe(value)} was given."
+        text = f"'{where}' must be {expected}, but {came} was given."
     return InvalidRequest(text, code=code, param=where or None)
 
 
@@ -236,7 +237,7 @@ def _describe(value: Raw | None) -> str:
 
 def _allowed(type_: Any, steps: Sequence[str | int]) -> list[str]:
     """The strings that a field may hold, if it is an enumeration or a tag."""
-    types = list(_members(inspect.type_info(type_)))
+    types = list(_members(_type_info(type_)))
     for step in steps:
         tags = [
             str(t.tag) for t in types if isinstance(t, inspect.StructType) and t.tag_field == step
@@ -246,6 +247,11 @@ def _allowed(type_: Any, steps: Sequence[str | int]) -> list[str]:
         types = list(chain.from_iterable(_below(t, step) for t in types))
     literals = [t.values for t in types if isinstance(t, inspect.LiteralType)]
     return list(dict.fromkeys(str(value) for values in literals for value in values))
+
+
+@cache
+def _type_info(type_: Any) -> inspect.Type:
+    return inspect.type_info(type_)
 
 
 def _members(type_: inspect.Type) -> Iterator[inspect.Type]:

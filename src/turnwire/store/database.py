@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from msgspec import Struct
 
@@ -97,7 +97,7 @@ class Database:
         self._readers: Final = deque(readers)  # those at rest; its ends are thread-safe
 
     @classmethod
-    def open(cls, path: Path, *, num_readers: int, linger_sec: float) -> Database:
+    def open(cls, path: Path, *, num_readers: int, linger_sec: float) -> Self:
         """Open a file, or create it and its directory readable by this user only.
 
         Modes of what exists already stay as they are.

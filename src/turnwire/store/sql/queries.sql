@@ -47,7 +47,7 @@ INSERT INTO linger (node, until)
 SELECT key, :until FROM node WHERE id = :id;
 
 -- name: next_linger
--- When the next deleted turn has lingered long enough; null if none lingers.
+-- When the next deleted turn has lingered long enough, or null if none lingers.
 SELECT min(until) FROM linger;
 
 -- name: find_lingered

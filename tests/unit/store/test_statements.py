@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import re
+import sqlite3
+
+import pytest
+
+from turnwire.store.statements import named, script
+
+
+@pytest.fixture
+def connection() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:")
+
+
+def test_script_is_cut_into_statements(connection: sqlite3.Connection) -> None:
+    """Every statement of a schema runs on its own, and comments belong to the next one."""
+    statements = script("schema_1.sql")
+    for statement in statements:
+        assert sqlite3.complete_statement(statement)
+        connection.execute(statement)
+    tables = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+    connection.close()
+    assert 5 == len(statements)
+    assert {("node",), ("response",), ("linger",)} == set(tables)
+
+
+def test_names() -> None:
+    """Each named statement is one whole statement, and no name is lost."""
+    statements = named("queries.sql")
+    assert {
+        "find_node",
+        "add_node",
+        "add_response",
+        "get",
+        "chain",
+        "delete_response",
+        "begin_linger",
+        "next_linger",
+        "find_lingered",
+        "end_linger",
+        "drop_node",
+    } == set(statements)
+    for statement in statements.values():
+        assert sqlite3.complete_statement(statement)
+        assert 1 == len(re.findall(r";$", statement, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", sorted(named("queries.sql")))
+def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: str) -> None:
+    """Every access to a table goes by key or index, however large the table is."""
+    for statement in script("schema_1.sql"):
+        connection.execute(statement)
+    values = dict.fromkeys(
+        [
+            *["id", "owner", "parent", "created_at", "items", "output", "tokens"],
+            *["node", "body", "until", "now", "limit"],
+        ],
+        1,
+    )
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {named('queries.sql')[name]}", values)
+    steps = [step for *_, step in plan.fetchall()]
+    connection.close()
+    # The rows of `past` are the turns of the chain itself.
+    assert [] == [step for step in steps if step.startswith("SCAN") and "past" not in step]

@@ -150,6 +150,18 @@ def test_an_output_is_canonical_fits_and_repeats(
         assert limit == len(output.ids)
 
 
+def test_a_cut_never_goes_through_a_character(pen: Pen) -> None:
+    """Where the limit falls inside a character, the output ends before it."""
+    text = "a 😀 東京"
+    constraint = Constraint(grammar=f'start: "{text}"\n')
+    whole = list(pen.vocabulary.encode(text))
+    reading = pen.prompt("hi")
+    for limit in range(1, len(whole) + 1):
+        ids = pen.write(reading, None, constraint, limit=limit).ids
+        assert whole[: len(ids)] == ids
+        assert text.startswith(pen.vocabulary.decode(ids).decode())
+
+
 def test_a_message_is_as_long_as_asked(pen: Pen) -> None:
     """`output_tokens` counts the text, not the stop token; the default is 64."""
     assert 65 == len(pen.write(pen.prompt("hi")).ids)

@@ -26,13 +26,12 @@ def test_text_is_as_long_as_asked_and_canonical(
     assert list(vocabulary.encode(vocabulary.decode(ids).decode())) == ids
 
 
-@given(seed=st.binary(max_size=32), num_tokens=st.integers(1, 100))
-def test_text_has_no_space_at_its_ends(
-    vocabulary: Vocabulary, babble: Babble, seed: bytes, num_tokens: int
-) -> None:
-    """Nothing is lost if a client strips a text."""
-    text = vocabulary.decode(babble.text(seed, num_tokens))
-    assert text.strip() == text
+def test_text_has_no_space_at_its_ends(vocabulary: Vocabulary, babble: Babble) -> None:
+    """Nothing is lost if a client strips a text, wherever it ends."""
+    for num_tokens in range(1, 1000):
+        text = vocabulary.decode(babble.text(b"seed", num_tokens)[-8:])
+        assert text.rstrip() == text
+    assert not vocabulary.decode(babble.text(b"seed", 8)).startswith(b" ")
 
 
 def test_text_has_characters_of_several_tokens_and_new_lines(

@@ -45,14 +45,15 @@ def digests(path: Path) -> list[bytes]:
     return [bytes(path[:end]) for end in range(len(path), 0, -1)]
 
 
-paths = st.lists(st.integers(0, 2), max_size=7).map(tuple)
+paths = st.lists(st.integers(0, 1), max_size=5).map(tuple)
 steps = st.lists(
-    st.tuples(st.sampled_from(["lookup", "insert"]), st.sampled_from(["a", "b"]), paths),
-    max_size=40,
+    st.tuples(st.sampled_from(["insert", "lookup"]), st.sampled_from(["a", "b"]), paths),
+    min_size=20,
+    max_size=60,
 )
 
 
-@given(capacity=st.integers(0, 9), steps=steps)
+@given(capacity=st.integers(0, 7), steps=steps)
 def test_it_holds_what_the_naive_model_holds(
     capacity: int, steps: list[tuple[str, str, Path]]
 ) -> None:
@@ -67,6 +68,33 @@ def test_it_holds_what_the_naive_model_holds(
             assert naive.lookup(salt, path) == cache.lookup(salt, digests(path))
         assert len(naive.used) == len(cache)
         assert len(cache) <= capacity
+
+
+def test_a_prefix_that_is_used_outlives_one_that_is_not() -> None:
+    """Looking a prefix up makes its end, and all that leads to it, recent."""
+    cache = PrefixCache(4)
+    cache.insert("", digests((1, 1)))
+    cache.insert("", digests((2, 2)))
+    cache.lookup("", digests((1, 1)))
+    cache.insert("", digests((3,)))
+    assert 2 == cache.lookup("", digests((1, 1)))
+    assert 1 == cache.lookup("", digests((2, 2)))
+    cache.insert("", digests((3, 4, 5)))
+    assert 0 == cache.lookup("", digests((1, 1)))
+    assert 1 == cache.lookup("", digests((2, 2)))
+
+
+def test_an_inner_block_goes_after_its_descendants() -> None:
+    """A prompt that others continue is held as long as one of them is."""
+    cache = PrefixCache(3)
+    cache.insert("", digests((1,)))
+    cache.insert("", digests((1, 2)))
+    cache.lookup("", digests((1,)))
+    cache.insert("", digests((3,)))
+    cache.lookup("", digests((1, 2)))
+    cache.insert("", digests((4,)))
+    assert 2 == cache.lookup("", digests((1, 2)))
+    assert 0 == cache.lookup("", digests((3,)))
 
 
 def test_lookup_reads_only_to_the_first_hit() -> None:

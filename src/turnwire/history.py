@@ -49,7 +49,7 @@ ID_PREFIX: Final = {
 }
 
 
-class Sampled(Struct, frozen=True, array_like=True):
+class _Sampled(Struct, frozen=True, array_like=True):
     """`StoredTurn.tokens`: what continuing a turn token-exactly needs.
 
     Attributes:
@@ -63,7 +63,7 @@ class Sampled(Struct, frozen=True, array_like=True):
     output: list[bytes | None]
 
 
-class Status(Struct):
+class _Status(Struct):
     """The one field of a stored response that a continuation asks for."""
 
     status: str
@@ -88,7 +88,7 @@ class History:
         turn = await self.store.get(owner, response_id)
         if (
             turn is None
-            or msgspec.json.decode(turn.response, type=Status).status not in CONTINUABLE
+            or msgspec.json.decode(turn.response, type=_Status).status not in CONTINUABLE
         ):
             raise PreviousResponseNotFound(response_id)
         known = self.recent.get(owner, response_id)
@@ -127,7 +127,7 @@ class History:
         """
         before = given.parent
         output = after.items if after is not given else ()
-        sampled = Sampled(
+        sampled = _Sampled(
             whole=before is None or before.stored_id is not None,
             vocabulary=after.vocabulary,
             output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
@@ -196,7 +196,7 @@ class History:
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
     ) -> Context:
-        sampled = msgspec.msgpack.decode(turn.tokens, type=Sampled)
+        sampled = msgspec.msgpack.decode(turn.tokens, type=_Sampled)
         if not sampled.whole:
             raise PreviousResponseNotFound(wanted)
         context = Context(parent, self._stored_items(owner, turn.items))

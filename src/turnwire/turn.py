@@ -123,7 +123,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     error: WireError | None = None
 
 
-class Started(Struct, frozen=True, eq=False):
+class _Started(Struct, frozen=True, eq=False):
     """A turn that passed every check."""
 
     prepared: Prepared
@@ -198,9 +198,9 @@ class Turns:
 
     # -- resolve, check, render
 
-    async def _start(self, order: Order) -> Started:
+    async def _start(self, order: Order) -> _Started:
         request, clock = order.request, order.clock
-        refuse_unsupported(request)
+        _refuse_unsupported(request)
         model = self._model(order)
         tools = decode_tools(request.tools, order.tools)
         choice = decode_tool_choice(request.tool_choice, tools)
@@ -252,7 +252,7 @@ class Turns:
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
         clock.mark("render")
-        return Started(prepared, emitter, tools, response.store)
+        return _Started(prepared, emitter, tools, response.store)
 
     def _model(self, order: Order) -> Model:
         name = order.request.model or self.default_model
@@ -293,7 +293,7 @@ class Turns:
 
     # -- generate, emit, settle
 
-    async def _play(self, order: Order, started: Started, sink: Sink) -> Ended:
+    async def _play(self, order: Order, started: _Started, sink: Sink) -> Ended:
         emitter, clock = started.emitter, order.clock
         sink.send(emitter.start(), flush=True)
         clock.first_event()
@@ -332,7 +332,7 @@ class Turns:
         clock.mark("emit")
         return Ended(response=sealed)
 
-    async def _generate(self, order: Order, started: Started, sink: Sink) -> Finished:
+    async def _generate(self, order: Order, started: _Started, sink: Sink) -> Finished:
         emitter, clock = started.emitter, order.clock
         waiting: ClockStage = "prefill"
         emitting: ClockStage = "first_token"
@@ -350,7 +350,7 @@ class Turns:
                     return part
         raise EngineError("it ended without saying why")
 
-    async def _settle(self, order: Order, started: Started, sealed: Raw) -> None:
+    async def _settle(self, order: Order, started: _Started, sealed: Raw) -> None:
         prepared = started.prepared
         given = prepared.context
         after = prepared.settle(started.emitter.items)
@@ -377,7 +377,7 @@ class Turns:
         return Ended(response=failed.response, error=error)
 
 
-def refuse_unsupported(request: CreateResponse) -> None:
+def _refuse_unsupported(request: CreateResponse) -> None:
     """Check for what this server does not do.
 
     Raises:

@@ -69,6 +69,16 @@ class Engine(Protocol):
         """Most tokens of prompt and output together."""
         ...
 
+    @property
+    def num_running(self) -> int:
+        """Generations that hold a slot now."""
+        ...
+
+    @property
+    def num_waiting(self) -> int:
+        """Generations that wait for a slot now."""
+        ...
+
     def check(self, request: Generation) -> None:
         """Raise now what `generate` would raise before its first delta, as far as is known.
 

@@ -114,6 +114,16 @@ class Model(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def num_running(self) -> int:
+        """Turns that are being answered now."""
+        ...
+
+    @property
+    def num_waiting(self) -> int:
+        """Turns that wait for a place."""
+        ...
+
     def prepare(
         self, parent: Context | None, items: Sequence[Item], settings: Settings
     ) -> Prepared:

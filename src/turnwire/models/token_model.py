@@ -41,7 +41,7 @@ from turnwire.rendering.grammar import constraint as build_constraint
 from turnwire.rendering.parser import OutputParser
 from turnwire.tokens import EMPTY, TokenArray, Tokens
 
-__all__ = ["PreparedTokens", "TokenModel", "TokenView"]
+__all__ = ["Preamble", "PreparedTokens", "TokenModel", "TokenView"]
 
 MAX_PREAMBLES: Final = 512  # some KB of tokens each; agents share a handful
 MAX_CONSTRAINTS: Final = 512
@@ -116,6 +116,16 @@ class TokenModel:
         self._check(request)
         report = RenderReport(mode=mode, reason=reason, num_tokenised=num_tokenised)
         return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
+
+    @property
+    def num_running(self) -> int:
+        """Generations that hold a slot of the engine."""
+        return self.engine.num_running
+
+    @property
+    def num_waiting(self) -> int:
+        """Generations that wait for a slot."""
+        return self.engine.num_waiting
 
     async def aclose(self) -> None:
         """Close the engine."""

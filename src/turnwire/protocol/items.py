@@ -28,6 +28,7 @@ __all__ = [
     "Item",
     "ItemReference",
     "ItemStatus",
+    "LongText",
     "Message",
     "OpaqueItem",
     "OutputPart",

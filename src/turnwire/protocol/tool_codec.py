@@ -4,15 +4,14 @@ What is offered and what is echoed differ: hosted tools and tools of unknown typ
 given and left out of the prompt (Codex sends `web_search` and `namespace` on every turn, and a
 400 ends its turn); a namespace is flattened.
 
-Rule for the names of flattened tools [D]: a tool is offered under its own name if no other tool
-of the request has that name, and under `namespace.name` otherwise; tools outside namespaces
-keep theirs. Own names hold no dot, so the two can never be mistaken for one another. The same
-name twice at one place is a 400.
+Rule for the names of flattened tools [D]: a namespace's tool is offered as `namespace.name`,
+whatever else is offered, so that a call in a history is rendered alike without its tools. Own
+names hold no dot, so the two can never be mistaken for one another. The same name twice at one
+place is a 400.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
@@ -21,7 +20,7 @@ from msgspec.json import Encoder
 
 from turnwire.errors import InvalidJson, InvalidRequest
 from turnwire.protocol.requests import ABSENT
-from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolChoice, ToolSet
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolChoice, ToolSet, qualified
 from turnwire.protocol.validation import CheckedDecoder
 
 __all__ = ["MAX_TOOLS", "decode_tool_choice", "decode_tools", "single_line"]
@@ -205,12 +204,10 @@ class _Collected:
 
     def offered(self) -> dict[str, OfferedTool]:
         """The tools by the names they are offered under, in the order given."""
-        uses = Counter(name for _, name in self._found)
         offered: dict[str, OfferedTool] = {}
-        for (namespace, name), tool in self._found.items():
-            if namespace is not None and uses[name] > 1:
-                tool = msgspec.structs.replace(tool, name=f"{namespace}.{name}")
-            offered[tool.name] = tool
+        for (namespace, _), tool in self._found.items():
+            name = qualified(tool.name, namespace)
+            offered[name] = msgspec.structs.replace(tool, name=name)
         return offered
 
     def _take_function(self, raw: Raw, where: str, namespace: str | None) -> dict[str, Raw]:

@@ -11,7 +11,12 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet"]
+__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet", "qualified"]
+
+
+def qualified(name: str, namespace: str | None) -> str:
+    """The name a model knows a tool by: `namespace.name`, or its own outside namespaces."""
+    return name if namespace is None else f"{namespace}.{name}"
 
 
 class OfferedTool(Struct, frozen=True, kw_only=True):
@@ -19,7 +24,7 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: The name the model calls it by, unique in its set, `[a-zA-Z0-9_.-]`: its own, or
-            `namespace.name` where the own name of a namespace's tool is taken.
+            `namespace.name` for a namespace's tool.
         kind: Whether its call is a `function_call` or a `custom_tool_call`.
         description: For the prompt; may be empty.
         parameters: The JSON schema of the arguments as sent, or None where any object is fine.

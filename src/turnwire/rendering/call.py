@@ -19,7 +19,7 @@ import msgspec
 from turnwire.ids import new_id
 from turnwire.parts import CallArguments, CallStarted, Part, TextDelta
 from turnwire.protocol.items import CustomToolCall, FunctionCall
-from turnwire.protocol.tools import OfferedTool
+from turnwire.protocol.tools import OfferedTool, qualified
 
 __all__ = ["CallReader", "State", "opening", "write"]
 
@@ -34,9 +34,10 @@ def opening(name: str, kind: str) -> str:
 
 def write(item: FunctionCall | CustomToolCall) -> str:
     """A call's whole text; the arguments stay as they are, valid JSON or not."""
+    name = qualified(item.name, item.namespace)
     if isinstance(item, FunctionCall):
-        return f"{opening(item.name, 'function')}{item.arguments}}}"
-    return f"{opening(item.name, 'custom')}{_quote(item.input)}}}"
+        return f"{opening(name, 'function')}{item.arguments}}}"
+    return f"{opening(name, 'custom')}{_quote(item.input)}}}"
 
 
 def _quote(text: str) -> str:
@@ -173,7 +174,7 @@ class CallReader:
         if tool is None or (tool.kind == "function") != (arguments is not None):
             return self._give_up()
         self._held = ""
-        started = CallStarted(tool.name, new_id("call"), tool.kind, tool.namespace)
+        started = CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace)
         if arguments:
             self.state = State.ARGUMENTS
             # The brace that opens the arguments is theirs.

@@ -27,6 +27,7 @@ from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.auth import Authenticator
 from turnwire.server.faults import fault_middleware, stamp
 from turnwire.server.http import Api
+from turnwire.server.local import local_middleware
 from turnwire.server.websocket import Socket
 from turnwire.session.connection import ConnectionLimits
 from turnwire.store.base import Store
@@ -79,8 +80,11 @@ class Server:
 
     def app(self) -> web.Application:
         """The routes."""
+        middlewares = [fault_middleware(self.metrics)]
+        if not self.config.keys:
+            middlewares.append(local_middleware)
         app = web.Application(
-            middlewares=[fault_middleware(self.metrics)],
+            middlewares=middlewares,
             client_max_size=self.config.server.max_body_bytes,
         )
         app.on_response_prepare.append(stamp)
@@ -133,7 +137,14 @@ class Server:
         return web.json_response({"status": "ready"})
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(body=self.metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        metrics = self.metrics
+        queued = sum(one.connection.num_queued for one in self._sockets)
+        metrics.lanes_queued.set(queued)
+        for name in self.registry.names():
+            model = self.registry.get(name)
+            metrics.engine_slots(name, "running", model.num_running)
+            metrics.engine_slots(name, "waiting", model.num_waiting)
+        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _drain(self, app: web.Application) -> None:
         self._draining = True
@@ -219,14 +230,14 @@ async def _serve_until_told(config: Config, listener: socket.socket | None) -> N
         loop.add_signal_handler(number, told.set)
     async with serve(config, listener=listener) as server:
         if config.server.workers == 1:
-            announce(server.url, server.registry.names())
+            _announce(server.url, server.registry.names())
         await told.wait()
         for number in (signal.SIGTERM, signal.SIGINT):
             # The second signal does not wait for anything.
             loop.add_signal_handler(number, os._exit, 1)
 
 
-def announce(url: str, models: Iterable[str]) -> None:
+def _announce(url: str, models: Iterable[str]) -> None:
     """Print the one line that says the server is ready."""
     print(f"Turnwire is ready at {url}/v1 (models: {', '.join(models)})", flush=True)
 
@@ -269,7 +280,7 @@ def _run_workers(config: Config) -> None:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
-    announce(f"http://{config.server.host}:{port}", config.models.embedded or SIM_PROFILES)
+    _announce(f"http://{config.server.host}:{port}", config.models.embedded or SIM_PROFILES)
     failed = False
     while children:
         child, status = os.wait()

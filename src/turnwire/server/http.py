@@ -34,7 +34,7 @@ def json_answer(body: bytes, status: int = 200) -> web.Response:
     return web.Response(body=body, status=status, content_type="application/json")
 
 
-class Nowhere:
+class _Nowhere:
     """The sink of a plain JSON answer: only the terminal object counts."""
 
     congested = False
@@ -46,9 +46,9 @@ class Nowhere:
         """Never full."""
 
 
-async def nowhere() -> Nowhere:
+async def _nowhere() -> _Nowhere:
     """A turn's sink for a plain JSON answer."""
-    return Nowhere()
+    return _Nowhere()
 
 
 class Api:
@@ -95,7 +95,7 @@ class Api:
         )
         if asked.stream:
             return await self._stream(request, order)
-        ended = await self._turns.run(order, nowhere)
+        ended = await self._turns.run(order, _nowhere)
         if ended.error is not None:
             raise ended.error
         return json_answer(bytes(ended.response))

@@ -33,7 +33,7 @@ NUM_READERS: Final = 4
 """A read takes some tens of microseconds unless its pages are on the disk."""
 
 
-class Queued(Struct, frozen=True):
+class _Queued(Struct, frozen=True):
     """A write and the caller that waits for it, unless it was cancelled."""
 
     write: Write
@@ -61,7 +61,7 @@ class SqliteStore:
         # Its queue has no bound of its own: each entry is a caller that waits for it.
         self._readers: Final = ThreadPoolExecutor(num_readers, "turnwire-store-read")
         self._places: Final = asyncio.Semaphore(max_queued)  # first come, first served
-        self._queue: list[Queued] = []
+        self._queue: list[_Queued] = []
         self._is_committing = False
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._closing: asyncio.Task[None] | None = None
@@ -134,7 +134,7 @@ class SqliteStore:
         self._refuse_if_closed()
         await self._places.acquire()
         done: asyncio.Future[bool] = self._loop.create_future()
-        self._queue.append(Queued(write, done))
+        self._queue.append(_Queued(write, done))
         if len(self._queue) == 1:
             # Not at once: writes of other callers that are ready now belong into this commit.
             self._loop.call_soon(self._commit)
@@ -152,7 +152,7 @@ class SqliteStore:
             self._writer, self._database.commit, writes, self._clock()
         ).add_done_callback(partial(self._settle, batch))
 
-    def _settle(self, batch: list[Queued], commit: asyncio.Future[Committed]) -> None:
+    def _settle(self, batch: list[_Queued], commit: asyncio.Future[Committed]) -> None:
         self._is_committing = False
         error = commit.exception()
         for position, queued in enumerate(batch):

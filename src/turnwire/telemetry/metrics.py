@@ -35,7 +35,7 @@ __all__ = [
 Transport = Literal["http", "sse", "websocket"]
 """http: one JSON answer. sse: a stream over HTTP. websocket: events on a socket."""
 
-SlotState = Literal["running", "waiting", "free"]
+SlotState = Literal["running", "waiting"]
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 OTHER: Final = "other"

@@ -141,12 +141,11 @@ def test_functions_for_programs_only_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("tools", "offered"),
     [
-        ([namespace("n", function("f"))], [("f", "n", "f")]),
-        ([function("f"), namespace("n", function("g"))], [("f", None, "f"), ("g", "n", "g")]),
+        ([namespace("n", function("f"))], [("n.f", "n", "f")]),
         ([function("f"), namespace("n", function("f"))], [("f", None, "f"), ("n.f", "n", "f")]),
         (
             [namespace("m", function("f")), namespace("n", function("f"), function("g"))],
-            [("m.f", "m", "f"), ("n.f", "n", "f"), ("g", "n", "g")],
+            [("m.f", "m", "f"), ("n.f", "n", "f"), ("n.g", "n", "g")],
         ),
         (
             [namespace("m.x", function("f")), namespace("m", {"type": "custom", "name": "f"})],
@@ -154,14 +153,14 @@ def test_functions_for_programs_only_are_left_out() -> None:
         ),
         (
             [namespace("n", function("f")), namespace("n", function("g"))],
-            [("f", "n", "f"), ("g", "n", "g")],
+            [("n.f", "n", "f"), ("n.g", "n", "g")],
         ),
     ],
 )
 def test_namespaces_are_flattened(
     tools: list[Any], offered: list[tuple[str, str | None, str]]
 ) -> None:
-    """A namespace's tools keep their own names where these are free, else they are qualified."""
+    """A namespace's tools are offered under qualified names, and called by their own."""
     decoded = decode(tools)
     assert offered == [
         (name, tool.namespace, tool.call_name) for name, tool in decoded.offered.items()
@@ -175,7 +174,7 @@ def test_namespaces_are_flattened(
 def test_namespaces_may_hold_hosted_tools() -> None:
     """A namespace's tool that cannot be offered is left out like any other."""
     tools = decode([namespace("n", {"type": "mcp"}, function("f"))])
-    assert (["f"], ("mcp",)) == (list(tools.offered), tools.left_out)
+    assert (["n.f"], ("mcp",)) == (list(tools.offered), tools.left_out)
 
 
 @pytest.mark.parametrize("raw", [ABSENT, Raw(b""), Raw(b"null"), Raw(b"[]"), Raw(b"[ ]")])
@@ -266,7 +265,7 @@ TOOLS = decode(
         ("required", "required", None),
         ({"type": "function", "name": "f"}, "required", ("f",)),
         ({"type": "custom", "name": "c"}, "required", ("c",)),
-        ({"type": "function", "name": "y"}, "required", ("y",)),
+        ({"type": "function", "name": "y"}, "required", ("m.y",)),
         ({"type": "function", "name": "m.f"}, "required", ("m.f",)),
         ({"type": "function", "name": "x"}, "required", ("m.x", "n.x")),
         (
@@ -289,7 +288,7 @@ TOOLS = decode(
                 "tools": [{"type": "function", "name": "y"}],
             },
             "required",
-            ("y",),
+            ("m.y",),
         ),
     ],
 )

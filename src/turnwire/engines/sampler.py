@@ -42,13 +42,13 @@ class Sampler:
             id_ not in special and spelling.isascii() and spelling.decode().isprintable()
             for id_, spelling in enumerate(vocabulary.token_bytes)
         ]
-        single = [len(spelling) == 1 for spelling in vocabulary.token_bytes]
+        single = [len(s) == 1 or s == b' "' for s in vocabulary.token_bytes]
         visible = [bool(spelling.strip()) for spelling in vocabulary.token_bytes]
         opening = [any(sign in b"{[(<\\" for sign in s) for s in vocabulary.token_bytes]
         wordlike = [s.replace(b" ", b"").isalnum() for s in vocabulary.token_bytes]
         self._plain: Mask = np.array(plain) & np.array(visible)
         # Single characters first: every way to go on is then about as likely as the others,
-        # however many tokens begin with it.
+        # however many tokens begin with it. (And the quote that comes after a colon.)
         self._sign: Mask = self._plain & np.array(single)
         self._modest: Mask = self._sign & ~np.array(opening)
         self._ending: Mask = self._modest & ~np.array(wordlike)

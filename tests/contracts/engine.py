@@ -199,6 +199,8 @@ class EngineContract:
         prompt = subject.prompt("window", subject.engine.window)
         request = msgspec.structs.replace(subject.request("window"), prompt=prompt)
         with pytest.raises(ContextTooLong):
+            subject.engine.check(request)
+        with pytest.raises(ContextTooLong):
             await collect(subject.engine, request)
 
     async def test_the_window_ends_an_output(self, subject: Subject) -> None:
@@ -211,6 +213,22 @@ class EngineContract:
         assert 1 <= len(ids_of(deltas)) <= 3
         if len(ids_of(deltas)) == 3 and ids_of(deltas)[-1] not in subject.stop:
             assert "length" == deltas[-1].finish
+
+    async def test_running_and_waiting_are_counted(self, subject: Subject) -> None:
+        """Slots that are held and places that are waited in show in the counts, and go again."""
+        engine = subject.engine
+        request = subject.request("count", max_new_tokens=None)
+        engine.check(request)
+        running = [engine.generate(request) for _ in range(subject.num_slots)]
+        for generation in running:
+            await anext(generation)
+        waiting = asyncio.create_task(collect(engine, subject.request("waits")))
+        await settle()
+        assert (subject.num_slots, 1) == (engine.num_running, engine.num_waiting)
+        for generation in running:
+            await generation.aclose()
+        await waiting
+        assert (0, 0) == (engine.num_running, engine.num_waiting)
 
     async def test_closing_a_generation_frees_its_slot(self, subject: Subject) -> None:
         """As many generations as there are slots can be left, and as many can follow."""

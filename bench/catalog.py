@@ -1,0 +1,17 @@
+"""Every bench, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from bench.load import websocket
+from bench.measure import Bench
+from bench.micro import parts, render
+
+__all__ = ["BENCHES"]
+
+BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
+    {bench.name: bench for bench in (parts.BENCH, render.BENCH, websocket.BENCH)}
+)

@@ -1,0 +1,1 @@
+"""A real server process under load, from another process."""

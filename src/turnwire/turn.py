@@ -31,13 +31,13 @@ from turnwire.errors import (
 from turnwire.history import History
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
-from turnwire.parts import Finished
+from turnwire.parts import Finished, ItemFinished
 from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools, echo
-from turnwire.protocol.events import ErrorEvent, Event
+from turnwire.protocol.events import ErrorEvent, Event, ResponseFailed
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
-from turnwire.session.emitter import Emitter, ReasoningView, Stage
+from turnwire.session.emitter import Emitter, ReasoningView
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
@@ -96,6 +96,9 @@ class Order(Struct, kw_only=True, eq=False):
         clock: The stopwatch, started when the request arrived.
         cancelled: Set before the turn's task is cancelled because the client asked for it
             (`response.cancel`): the response then ends as cancelled.
+        steered: Set when the client sent new messages for the running response: it then ends
+            after the item it is at.
+        emitter: Set when the response begins; numbers what else is said about it.
     """
 
     request: CreateResponse
@@ -109,6 +112,8 @@ class Order(Struct, kw_only=True, eq=False):
     remember: Callable[[Remembered], None] | None = None
     clock: StageClock
     cancelled: bool = False
+    steered: bool = False
+    emitter: Emitter | None = None
 
 
 class Ended(Struct, frozen=True, kw_only=True):
@@ -210,7 +215,7 @@ class Turns:
         parent_id = request.previous_response_id
         if parent is None and parent_id is not None:
             parent = await self.history.find(order.owner, parent_id)
-        elif parent is None and not items:
+        elif parent is None and not items and not request.warm_up:
             raise InvalidRequest(
                 "Nothing to answer: send `input`, or `previous_response_id`, or both.",
                 code="missing_required_parameter",
@@ -232,6 +237,7 @@ class Turns:
             max_output_tokens=request.max_output_tokens,
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},
+            warm_up=request.warm_up,
         )
         input_bytes = memoryview(request.input).nbytes
         prepared = await self._prepare(model, parent, opened, settings, input_bytes)
@@ -295,6 +301,7 @@ class Turns:
 
     async def _play(self, order: Order, started: _Started, sink: Sink) -> Ended:
         emitter, clock = started.emitter, order.clock
+        order.emitter = emitter
         sink.send(emitter.start(), flush=True)
         clock.first_event()
         clock.mark("emit")
@@ -304,27 +311,12 @@ class Turns:
             await self._settle(order, started, sealed)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not order.cancelled or emitter.stage is Stage.ENDED or task is None:
+            if not order.cancelled or task is None:
                 raise
             task.uncancel()
-            event = emitter.cancel()
-            sink.send([event], flush=True)
-            return Ended(response=event.response)
-        except EngineError as error:
-            message = f"The engine of {emitter.response.model!r} failed: {error}"
-            return self._fail(order, emitter, sink, ServiceError(message))
-        except StoreError as error:
-            log.error("store_failed", response_id=order.response_id, exc_info=error)
-            return self._fail(
-                order, emitter, sink, ServiceError("The response could not be stored.")
-            )
-        except WireError as error:
-            return self._fail(order, emitter, sink, error)
+            return await self._end(order, started, sink, emitter.cancel())
         except Exception as error:
-            log.error("turn_failed", response_id=order.response_id, exc_info=error)
-            return self._fail(
-                order, emitter, sink, ServiceError("The server failed; its log says where.")
-            )
+            return await self._fail(order, started, sink, error)
         sink.send([emitter.complete(sealed)], flush=True)
         self.metrics.tokens_used(
             finished.num_prompt_tokens, finished.num_cached_tokens, finished.num_output_tokens
@@ -333,10 +325,12 @@ class Turns:
         return Ended(response=sealed)
 
     async def _generate(self, order: Order, started: _Started, sink: Sink) -> Finished:
-        emitter, clock = started.emitter, order.clock
+        prepared, emitter, clock = started.prepared, started.emitter, order.clock
+        if order.request.warm_up:
+            return await self._warm(started)
         waiting: ClockStage = "prefill"
         emitting: ClockStage = "first_token"
-        async with aclosing(started.prepared.respond()) as parts:
+        async with aclosing(prepared.respond()) as parts:
             async for part in parts:
                 clock.mark(waiting)
                 events = emitter.feed(part)
@@ -348,33 +342,84 @@ class Turns:
                     await sink.drain()
                 if type(part) is Finished:
                     return part
-        raise EngineError("it ended without saying why")
+                if order.steered and type(part) is ItemFinished:
+                    break
+            else:
+                raise EngineError("it ended without saying why")
+        finished = prepared.interrupted()
+        sink.send(emitter.feed(finished))
+        return finished
+
+    async def _warm(self, started: _Started) -> Finished:
+        finished = Finished(
+            reason="stop",
+            num_prompt_tokens=started.prepared.num_prompt_tokens,
+            num_cached_tokens=await started.prepared.warm(),
+            num_output_tokens=0,
+            num_reasoning_tokens=0,
+        )
+        started.emitter.feed(finished)
+        return finished
 
     async def _settle(self, order: Order, started: _Started, sealed: Raw) -> None:
-        prepared = started.prepared
-        given = prepared.context
-        after = prepared.settle(started.emitter.items)
+        after = started.prepared.settle(started.emitter.items)
         if started.store:
-            await self.history.keep(
-                order.owner,
-                order.response_id,
-                given,
-                after,
-                bytes(sealed),
-                started.emitter.response.created_at,
-            )
+            await self._keep(order, started, after, sealed)
         if order.remember is not None:
             order.remember(Remembered(after, started.tools))
         order.clock.mark("settle")
 
-    def _fail(self, order: Order, emitter: Emitter, sink: Sink, error: WireError) -> Ended:
-        if emitter.stage is Stage.ENDED:
-            raise error
-        announced = [emitter.announce(error)] if order.transport == "sse" else []
-        failed = emitter.fail(error.code or "server_error", error.message)
-        sink.send([*announced, failed], flush=True)
+    async def _keep(self, order: Order, started: _Started, after: Context, sealed: Raw) -> None:
+        await self.history.keep(
+            order.owner,
+            order.response_id,
+            started.prepared.context,
+            after,
+            bytes(sealed),
+            started.emitter.response.created_at,
+        )
+
+    async def _fail(self, order: Order, started: _Started, sink: Sink, fault: Exception) -> Ended:
+        """End a response that began and cannot be completed; never quote an unforeseen error."""
+        emitter = started.emitter
+        error: WireError
+        match fault:
+            case ConnectionError():
+                raise fault  # the client is gone: nobody is there to be told
+            case WireError():
+                error = fault
+            case EngineError():
+                name = emitter.response.model
+                error = ServiceError(f"The engine of {name!r} failed: {fault}")
+            case StoreError():
+                log.error("store_failed", response_id=order.response_id, exc_info=fault)
+                error = ServiceError("The response could not be stored.")
+            case _:
+                log.error("turn_failed", response_id=order.response_id, exc_info=fault)
+                error = ServiceError("The server failed; its log says where.")
         self.metrics.error(error.code)
-        return Ended(response=failed.response, error=error)
+        if order.transport == "sse":
+            sink.send([emitter.announce(error)])
+        code = error.code or "server_error"
+        return await self._end(order, started, sink, emitter.fail(code, error.message), error)
+
+    async def _end(
+        self,
+        order: Order,
+        started: _Started,
+        sink: Sink,
+        terminal: ResponseFailed,
+        error: WireError | None = None,
+    ) -> Ended:
+        """Send the terminal event of a failed or cancelled response, stored first if asked."""
+        if started.store:
+            given = started.prepared.context
+            try:
+                await self._keep(order, started, given, terminal.response)
+            except StoreError as fault:
+                log.error("store_failed", response_id=order.response_id, exc_info=fault)
+        sink.send([terminal], flush=True)
+        return Ended(response=terminal.response, error=error)
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

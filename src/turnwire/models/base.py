@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from turnwire.context.chain import Context
-from turnwire.parts import Part
+from turnwire.parts import Finished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import PlainTextFormat, TextFormat
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
@@ -36,6 +36,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_output_tokens: Visible plus reasoning tokens, or None for the window's rest.
         session: Opaque key for affinity: `prompt_cache_key` or the conversation's root.
         hints: The request's metadata; only simulating models read it.
+        warm_up: Prepare the prefix only: nothing will be sampled, calls may be open, and the
+            prompt may be empty.
     """
 
     owner: str = "local"
@@ -50,6 +52,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     session: str = ""
     hints: Mapping[str, str] = {}
+    warm_up: bool = False
 
 
 RenderMode = Literal["append", "prefix", "full"]
@@ -93,6 +96,13 @@ class Prepared(Protocol):
             EngineError: failed later; parts already yielded stand.
 
         `aclose()` stops the engine within one decode step.
+        """
+        ...
+
+    def interrupted(self) -> Finished:
+        """What was used so far, as the last part of a response that was stopped between items.
+
+        Call it after `aclose()` of the parts, in place of waiting for `Finished`.
         """
         ...
 

@@ -12,10 +12,11 @@ After a response the sampled ids are kept as sampled, so that the engine's KV pr
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
@@ -39,7 +40,7 @@ from turnwire.protocol.tools import ToolSet
 from turnwire.rendering.chatml import Renderer, Turn
 from turnwire.rendering.grammar import constraint as build_constraint
 from turnwire.rendering.parser import OutputParser
-from turnwire.tokens import EMPTY, TokenArray, Tokens
+from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
 __all__ = ["Preamble", "PreparedTokens", "TokenModel", "TokenView"]
 
@@ -85,6 +86,8 @@ class TokenModel:
         self.name: Final = name
         self.engine: Final = engine
         self.renderer: Final = renderer
+        # Large inputs are prepared in threads.
+        self._lock: Final = threading.Lock()
         self._preambles: OrderedDict[tuple[str | None, bytes], Preamble] = OrderedDict()
         self._constraints: OrderedDict[object, Constraint | None] = OrderedDict()
 
@@ -93,7 +96,8 @@ class TokenModel:
     ) -> PreparedTokens:
         """Render a turn and check that the engine can take it; see `Model.prepare`."""
         context = Context(parent, items)
-        require_outputs(context.open_calls)
+        if not settings.warm_up:
+            require_outputs(context.open_calls)
         num_tokenised = 0
         preamble, fresh = self._preamble(parent, settings)
         if fresh:
@@ -101,7 +105,11 @@ class TokenModel:
         view, mode, reason, made = self._view(context, preamble)
         num_tokenised += made
         thinking = settings.effort not in (None, "none")
-        opening = self.renderer.opening(view.turn, reasoning=thinking)
+        opening = (
+            token_array()
+            if settings.warm_up
+            else self.renderer.opening(view.turn, reasoning=thinking)
+        )
         request = Generation(
             prompt=view.tokens.extend(opening),
             max_new_tokens=settings.max_output_tokens,
@@ -144,16 +152,17 @@ class TokenModel:
             ):
                 return known, False
         key = (settings.instructions, settings.tools.raw)
-        found = self._preambles.get(key)
-        if found is not None:
-            self._preambles.move_to_end(key)
-            return found, False
-        ids = self.renderer.preamble(settings.instructions, settings.tools)
-        made = Preamble(EMPTY.extend(ids), settings.instructions, settings.tools)
-        self._preambles[key] = made
-        if len(self._preambles) > MAX_PREAMBLES:
-            self._preambles.popitem(last=False)
-        return made, True
+        with self._lock:
+            found = self._preambles.get(key)
+            if found is not None:
+                self._preambles.move_to_end(key)
+                return found, False
+            ids = self.renderer.preamble(settings.instructions, settings.tools)
+            made = Preamble(EMPTY.extend(ids), settings.instructions, settings.tools)
+            self._preambles[key] = made
+            if len(self._preambles) > MAX_PREAMBLES:
+                self._preambles.popitem(last=False)
+            return made, True
 
     def _view(self, context: Context, preamble: Preamble) -> tuple[TokenView, RenderMode, str, int]:
         """Leave the view of `context` on it; return it with mode, reason and tokens made."""
@@ -217,21 +226,22 @@ class TokenModel:
             (bytes(text.schema), text.strict) if isinstance(text, JsonSchemaFormat) else type(text),
             thinking,
         )
-        if key in self._constraints:
-            self._constraints.move_to_end(key)
-            return self._constraints[key]
-        made = build_constraint(
-            self.renderer,
-            tools,
-            choice,
-            parallel=settings.parallel_tool_calls,
-            text_format=text,
-            thinking_possible=thinking,
-        )
-        self._constraints[key] = made
-        if len(self._constraints) > MAX_CONSTRAINTS:
-            self._constraints.popitem(last=False)
-        return made
+        with self._lock:
+            if key in self._constraints:
+                self._constraints.move_to_end(key)
+                return self._constraints[key]
+            made = build_constraint(
+                self.renderer,
+                tools,
+                choice,
+                parallel=settings.parallel_tool_calls,
+                text_format=text,
+                thinking_possible=thinking,
+            )
+            self._constraints[key] = made
+            if len(self._constraints) > MAX_CONSTRAINTS:
+                self._constraints.popitem(last=False)
+            return made
 
     def _check(self, request: Generation) -> None:
         try:
@@ -274,6 +284,9 @@ class PreparedTokens:
         self._settings = settings
         self._thinking = thinking
         self._sampled: list[TokenArray | None] = []
+        self._num_cached = 0
+        self._num_output = 0
+        self._num_reasoning = 0
 
     @property
     def prompt(self) -> Tokens:
@@ -292,17 +305,17 @@ class PreparedTokens:
         offered = settings.tools.offered if settings.tool_choice.mode != "none" else {}
         parser = OutputParser(self._model.renderer, offered, thinking=self._thinking)
         sampled = self._sampled
-        num_output = num_cached = 0
         cut = False
         async with aclosing(self._model.engine.generate(self._request)) as deltas:
             async for delta in deltas:
                 ids = delta.ids
                 if delta.num_cached is not None:
-                    num_cached = delta.num_cached
-                num_output += len(ids)
+                    self._num_cached = delta.num_cached
+                self._num_output += len(ids)
                 for part in parser.feed(ids):
                     if type(part) is ItemFinished:
                         sampled.append(part.sampled)
+                        self._num_reasoning = parser.num_reasoning_tokens
                     yield part
                 if delta.finish is not None:
                     cut = delta.finish == "length"
@@ -312,16 +325,26 @@ class PreparedTokens:
             yield part
         if cut and parser.open_sampled is not None:
             sampled.append(parser.open_sampled)
-        yield Finished(
-            reason="max_output_tokens" if cut else "stop",
+        self._num_reasoning = parser.num_reasoning_tokens
+        yield self._finished("max_output_tokens" if cut else "stop")
+
+    def interrupted(self) -> Finished:
+        """What was used so far; see `Prepared.interrupted`."""
+        return self._finished("steered")
+
+    def _finished(self, reason: Literal["stop", "max_output_tokens", "steered"]) -> Finished:
+        return Finished(
+            reason=reason,
             num_prompt_tokens=len(self._request.prompt),
-            num_cached_tokens=num_cached,
-            num_output_tokens=num_output,
-            num_reasoning_tokens=parser.num_reasoning_tokens,
+            num_cached_tokens=self._num_cached,
+            num_output_tokens=self._num_output,
+            num_reasoning_tokens=self._num_reasoning,
         )
 
     async def warm(self) -> int:
         """Prefill the prompt; see `Prepared.warm`."""
+        if not self._request.prompt:
+            return 0
         return await self._model.engine.prefill(self._request)
 
     def settle(self, output: Sequence[Item]) -> Context:

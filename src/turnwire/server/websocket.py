@@ -9,20 +9,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
+from msgspec import UNSET, Raw
+from msgspec.json import encode
 
+from turnwire.context.pairing import OpenCall
 from turnwire.errors import ClientError, PayloadTooLarge, ServiceError, WireError
 from turnwire.protocol.codec import error_event
+from turnwire.protocol.events import (
+    Event,
+    InjectError,
+    InjectFailed,
+    SteerError,
+    SteerFailed,
+    SteerRejected,
+)
 from turnwire.server.auth import Caller
 from turnwire.server.writer import Outbox, websocket_frame
-from turnwire.session.actions import Action, Cancel, Job, Send, Start
+from turnwire.session.actions import (
+    Action,
+    Cancel,
+    InjectRefused,
+    Job,
+    Outcome,
+    Send,
+    Start,
+    SteerRefused,
+    SteerTaken,
+    SteerWaits,
+)
 from turnwire.session.connection import Connection, ConnectionLimits
+from turnwire.session.emitter import Emitter, Stage
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
-from turnwire.turn import Order, Remembered, Turns
+from turnwire.turn import Ended, Order, Remembered, Turns
 
 __all__ = ["Socket", "UpgradeRequired"]
 
@@ -140,16 +163,63 @@ class Socket:
                     task = self._tasks.create_task(self._job(job, order), name=job.response_id)
                     self._running[job] = (task, order)
                 case Cancel(job, gone):
-                    task, order = self._running[job]
-                    order.cancelled = not gone
                     # Not at once: a task cancelled before its first step would never run, and
                     # never report that it is finished.
-                    asyncio.get_running_loop().call_soon(task.cancel)
+                    asyncio.get_running_loop().call_soon(self._stop, *self._running[job], gone)
+                case _:
+                    self._outbox.send([self._steering_event(action)], flush=True)
+
+    @staticmethod
+    def _stop(task: asyncio.Task[None], order: Order, gone: bool) -> None:
+        emitter = order.emitter
+        if not gone and emitter is not None and emitter.stage is not Stage.STREAMING:
+            return  # its output is whole: the cancel came too late
+        order.cancelled = not gone
+        task.cancel()
+
+    def _steering_event(
+        self, action: SteerTaken | SteerWaits | SteerRefused | InjectRefused
+    ) -> Event:
+        match action:
+            case SteerTaken(steer_id, _, job):
+                order = self._running[job][1]
+                order.steered = True
+                return self._emitter(job).steer_taken(steer_id)
+            case SteerWaits(steer_id, _, required_input, job):
+                return self._emitter(job).steer_waits(steer_id, required_input)
+            case SteerRefused(target, given, code, message, steer_id, job):
+                if job is not None and job.response_id == target:
+                    return self._emitter(job).steer_refused(steer_id, given, code, message)
+                return SteerFailed(
+                    sequence_number=0,
+                    stream_id=UNSET if job is None or job.lane is None else job.lane,
+                    steer=SteerRejected(
+                        id=UNSET if steer_id is None else steer_id,
+                        previous_response_id=target,
+                        input=given,
+                    ),
+                    error=SteerError(code=code, message=message),
+                )
+            case InjectRefused(response_id, given, code, message):
+                return InjectFailed(
+                    sequence_number=0,
+                    response_id=response_id,
+                    input=given,
+                    error=InjectError(code=code, message=message),
+                )
+
+    def _emitter(self, job: Job) -> Emitter:
+        emitter = self._running[job][1].emitter
+        if emitter is None:
+            raise AssertionError("a client learns a response's id when its emitter begins")
+        return emitter
 
     def _order(self, job: Job) -> Order:
         connection = self.connection
         parent = connection.parent(job)
         latest = parent or connection.cache.latest(job.lane)
+        # A successor has no frame of its own, and so no clock that began with one.
+        clock = job.ticket if isinstance(job.ticket, StageClock) else StageClock()
         return Order(
             request=job.request,
             response_id=job.response_id,
@@ -159,23 +229,23 @@ class Socket:
             stream_id=job.lane,
             parent=parent.context if parent else None,
             tools=latest.tools if latest else None,
-            remember=lambda entry: connection.remember(job, job.response_id, entry),
-            clock=cast("StageClock", job.ticket),
+            remember=lambda entry: self._perform(connection.remember(job, entry)),
+            clock=clock,
         )
 
     async def _job(self, job: Job, order: Order) -> None:
         order.clock.mark("queue")
-        failed = True
+        outcome = Outcome(failed=True, continuable=False)
         try:
             ended = await self._turns.run(order, self._connect)
-            failed = ended.error is not None
+            outcome = self._outcome(job, ended)
         except WireError as error:
             self._refuse(error, job.lane)
         except asyncio.CancelledError:
             if not order.cancelled:
                 raise
             # Cancelled before it began to answer: there is no response to end.
-            failed = False
+            outcome = Outcome(continuable=False)
             self._refuse(
                 ClientError("The request was cancelled.", code="response_cancelled"), job.lane
             )
@@ -185,10 +255,17 @@ class Socket:
             log.error("turn_failed", response_id=job.response_id, exc_info=error)
             self._refuse(ServiceError("The server failed; its log says where."), job.lane)
         finally:
+            self._perform(self.connection.finished(job, outcome))
             del self._running[job]
-            self._perform(self.connection.finished(job, failed=failed))
             if self._draining and not self._running and not self.connection.closed:
                 await self._close()
+
+    def _outcome(self, job: Job, ended: Ended) -> Outcome:
+        if self.connection.cache.latest_id(job.lane) != job.response_id:
+            return Outcome(failed=ended.error is not None, continuable=False)
+        entry = self.connection.cache.latest(job.lane)
+        calls = entry.context.open_calls.values() if entry else ()
+        return Outcome(owed=tuple(_stub(call) for call in calls if not call.optional))
 
     async def _connect(self) -> Outbox:
         return self._outbox
@@ -200,3 +277,9 @@ class Socket:
     async def _close(self) -> None:
         self._outbox.flush()
         await self._ws.close(code=DRAINING, message=b"the server is restarting")
+
+
+def _stub(call: OpenCall) -> Raw:
+    """What the client owes for a call, for `required_input` (protocol.md section 9.1)."""
+    kind = f"{'function_call' if call.kind == 'function' else 'custom_tool_call'}_output"
+    return Raw(encode({"type": kind, "call_id": call.call_id, "name": call.name}))

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from typing import Literal
+
+from msgspec import Raw, Struct
 
 from turnwire.protocol.events import ErrorEvent
 from turnwire.protocol.requests import CreateResponse
 
-__all__ = ["Action", "Cancel", "Job", "Send", "Start"]
+__all__ = [
+    "Action",
+    "Cancel",
+    "InjectRefused",
+    "Job",
+    "Outcome",
+    "Send",
+    "Start",
+    "SteerRefused",
+    "SteerTaken",
+    "SteerWaits",
+]
 
 
 class Job(Struct, frozen=True, kw_only=True, eq=False):
@@ -53,4 +66,61 @@ class Cancel(Struct, frozen=True):
     gone: bool = False
 
 
-Action = Send | Start | Cancel
+class SteerTaken(Struct, frozen=True):
+    """A steer was accepted: tell the client, and have the response end at its next item.
+
+    Attributes:
+        steer_id: The steer's id.
+        target: The response it steers.
+        job: The job of that response.
+    """
+
+    steer_id: str
+    target: str
+    job: Job
+
+
+class SteerWaits(Struct, frozen=True):
+    """A steer stays queued until the client has sent what it owes: tell it what that is."""
+
+    steer_id: str
+    target: str
+    required_input: tuple[Raw, ...]
+    job: Job
+
+
+class SteerRefused(Struct, frozen=True):
+    """A steer was not taken, or was taken and is lost: hand its input back."""
+
+    target: str
+    input: Raw
+    code: str
+    message: str
+    steer_id: str | None = None
+    job: Job | None = None
+
+
+class InjectRefused(Struct, frozen=True):
+    """An inject was not taken: hand its input back."""
+
+    response_id: str
+    input: Raw
+    code: Literal["response_already_completed", "response_not_found"]
+    message: str
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """How a job ended.
+
+    Attributes:
+        failed: With an error envelope or `response.failed`, not by being cancelled.
+        continuable: Its response can be continued on this connection.
+        owed: Stubs of the items that the client must send before the model can go on.
+    """
+
+    failed: bool = False
+    continuable: bool = True
+    owed: tuple[Raw, ...] = ()
+
+
+Action = Send | Start | Cancel | SteerTaken | SteerWaits | SteerRefused | InjectRefused

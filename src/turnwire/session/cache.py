@@ -30,6 +30,15 @@ class ConnectionCache(Generic[T]):
         found = self._latest.get(lane)
         return found[1] if found else None
 
+    def latest_id(self, lane: str | None) -> str | None:
+        """The id of the lane's latest response."""
+        found = self._latest.get(lane)
+        return found[0] if found else None
+
+    def holds(self, response_id: str) -> bool:
+        """Whether the response is some lane's latest."""
+        return any(known == response_id for known, _ in self._latest.values())
+
     def find(self, lane: str | None, response_id: str) -> T | None:
         """Look a response up: the own lane first, then the others."""
         own = self._latest.get(lane)

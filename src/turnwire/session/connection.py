@@ -3,6 +3,7 @@
 The connection decodes frames, knows its lanes and their latest responses, and decides what may
 start now. Its shell performs the actions and reports back: `remember` when a response became
 continuable (before its terminal event is written), `finished` when its job is over.
+Steering is decided here and in `steering`; the shell only numbers and sends what comes of it.
 
 Rules and their source, protocol.md section 8.4: one lane is strictly first in, first out;
 different lanes run at the same time; at most 16 responses are in flight per connection, the
@@ -14,16 +15,30 @@ from __future__ import annotations
 from collections import deque
 from typing import Final, Generic, TypeVar
 
-from msgspec import Struct
+from msgspec import Raw, Struct, structs
 
 from turnwire.errors import InvalidRequest, TooManyRequests, WireError
 from turnwire.ids import new_id
 from turnwire.protocol.client_events import Cancel as CancelEvent
-from turnwire.protocol.client_events import Create, Inject, Steer, Unknown
+from turnwire.protocol.client_events import Create, Inject, Unknown
+from turnwire.protocol.client_events import Steer as SteerEvent
 from turnwire.protocol.codec import FrameError, decode_frame, error_event
-from turnwire.session.actions import Action, Cancel, Job, Send, Start
+from turnwire.protocol.requests import ABSENT
+from turnwire.session.actions import (
+    Action,
+    Cancel,
+    InjectRefused,
+    Job,
+    Outcome,
+    Send,
+    Start,
+    SteerRefused,
+    SteerTaken,
+    SteerWaits,
+)
 from turnwire.session.cache import ConnectionCache
 from turnwire.session.lane import Lane, State
+from turnwire.session.steering import InvalidSteer, Steer, Steers, merge_input
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -37,11 +52,13 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
         max_in_flight: Responses running at the same time, over all lanes (the service's 16).
         max_lanes: Distinct `stream_id`s over the connection's life (the service's 32).
         max_queued: Creates that wait; one more is refused with `websocket_queue_full`.
+        max_steers: Steers that wait for one response.
     """
 
     max_in_flight: int = 16
     max_lanes: int = 32
     max_queued: int = 256
+    max_steers: int = 16
 
 
 class Connection(Generic[T]):
@@ -50,6 +67,7 @@ class Connection(Generic[T]):
     Attributes:
         limits: Its bounds.
         cache: Latest response of each lane.
+        steers: Steers that were accepted and not committed yet.
         num_in_flight: Jobs started and not finished.
         num_queued: Jobs accepted and not started.
         closed: Whether `disconnect` was called.
@@ -58,6 +76,7 @@ class Connection(Generic[T]):
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits: Final = limits or ConnectionLimits()
         self.cache: Final[ConnectionCache[T]] = ConnectionCache()
+        self.steers: Final = Steers(self.limits.max_steers)
         self.num_in_flight = 0
         self.num_queued = 0
         self.closed = False
@@ -93,8 +112,17 @@ class Connection(Generic[T]):
                 )
             case CancelEvent(response_id, stream_id):
                 return self._cancel(response_id, stream_id)
-            case Steer() | Inject():
-                return [self._unknown_event(type(event).__name__.lower(), None)]
+            case SteerEvent(response_id, given):
+                return self._steer(response_id, given)
+            case Inject(response_id, given):
+                return [
+                    InjectRefused(
+                        response_id,
+                        given,
+                        "response_not_found",
+                        "This server runs no response that takes injected input.",
+                    )
+                ]
             case Unknown(kind, stream_id):
                 return [self._unknown_event(kind, stream_id)]
 
@@ -103,29 +131,42 @@ class Connection(Generic[T]):
         parent_id = job.request.previous_response_id
         return self.cache.find(job.lane, parent_id) if parent_id is not None else None
 
-    def remember(self, job: Job, response_id: str, entry: T) -> None:
-        """A response became continuable: it is now its lane's latest."""
-        if not self.closed:
-            self.cache.remember(job.lane, response_id, entry)
+    def remember(self, job: Job, entry: T) -> list[Action]:
+        """A job's response became continuable: it is now its lane's latest.
 
-    def finished(self, job: Job, *, failed: bool) -> list[Action]:
+        Steers that waited for a continuation of the response before go back to the client.
+        """
+        if self.closed:
+            return []
+        before = self.cache.latest_id(job.lane)
+        self.cache.remember(job.lane, job.response_id, entry)
+        if before is None or before == job.response_id:
+            return []
+        message = "The conversation went on without this steer; send it again."
+        return [
+            SteerRefused(steer.target, steer.input, "response_not_active", message, steer.id, job)
+            for steer in self.steers.fail(before)
+        ]
+
+    def finished(self, job: Job, outcome: Outcome) -> list[Action]:
         """A job is over; return what may start now.
 
         Args:
             job: One that `Start` named and that was not reported before.
-            failed: It ended with an error envelope or `response.failed` (not by cancelling).
+            outcome: How it ended.
         """
         if self.closed:
             return []
         self.num_in_flight -= 1
         parent_id = job.request.previous_response_id
-        if failed and parent_id is not None:
+        if outcome.failed and parent_id is not None:
             self.cache.evict(job.lane, parent_id)
         lane = self._lanes[job.lane]
         lane.finish()
+        actions = self._end_steers(job, lane, outcome)
         if lane.state is State.WAITING:
             self._enqueue(lane)
-        return self._start_ready()
+        return actions + self._start_ready()
 
     def disconnect(self) -> list[Action]:
         """The socket is gone: cancel what runs, forget everything. Idempotent."""
@@ -135,6 +176,7 @@ class Connection(Generic[T]):
         running = [lane.close() for lane in self._lanes.values()]
         self._ready.clear()
         self.cache.clear()
+        self.steers.clear()
         self.num_in_flight = self.num_queued = 0
         return [Cancel(job, gone=True) for job in running if job is not None]
 
@@ -189,24 +231,90 @@ class Connection(Generic[T]):
             job = self._ready.popleft().start()
             self.num_queued -= 1
             self.num_in_flight += 1
+            parent_id = job.request.previous_response_id
+            if parent_id is not None and self.steers.of(parent_id):
+                job.request.input = merge_input(self.steers.commit(parent_id), job.request.input)
             started.append(Start(job))
         return started
+
+    # -- steering
+
+    def _steer(self, target: str, given: Raw) -> list[Action]:
+        job = self._running(target)
+        if job is None:
+            if self.cache.holds(target):
+                message = "The response has ended; continue it with response.create."
+                return [SteerRefused(target, given, "response_already_completed", message)]
+            message = f"No response with id '{target}' runs on this connection."
+            return [SteerRefused(target, given, "response_not_found", message)]
+        if self.steers.is_full(target):
+            most = self.steers.max_per_response
+            message = f"{most} steers wait for this response already."
+            return [SteerRefused(target, given, "too_many_pending_steers", message, job=job)]
+        try:
+            steer = Steer(target, given)
+        except InvalidSteer:
+            message = (
+                "'input' must be a string, or a list of at least one user message with 'role', "
+                "'content' and nothing else."
+            )
+            return [SteerRefused(target, given, "invalid_input", message, job=job)]
+        self.steers.add(steer)
+        return [SteerTaken(steer.id, target, job)]
+
+    def _running(self, response_id: str) -> Job | None:
+        for lane in self._lanes.values():
+            if lane.running is not None and lane.running.response_id == response_id:
+                return lane.running
+        return None
+
+    def _end_steers(self, job: Job, lane: Lane[Job], outcome: Outcome) -> list[Action]:
+        """Decide what becomes of the steers of a response that just ended."""
+        response_id = job.response_id
+        if not self.steers.of(response_id):
+            return []
+        if not outcome.continuable:
+            message = "The response failed or was cancelled; there is nothing to continue."
+            return [
+                SteerRefused(
+                    response_id, steer.input, "successor_creation_failed", message, steer.id, job
+                )
+                for steer in self.steers.fail(response_id)
+            ]
+        if outcome.owed:
+            if any(w.request.previous_response_id == response_id for w in lane.waiting):
+                return []  # the create that brings the results is here already
+            return [
+                SteerWaits(steer.id, response_id, outcome.owed, job)
+                for steer in self.steers.wait(response_id)
+            ]
+        successor = Job(
+            lane=job.lane,
+            request=structs.replace(
+                job.request,
+                input=merge_input(self.steers.commit(response_id), ABSENT),
+                previous_response_id=response_id,
+            ),
+            response_id=new_id("resp"),
+            arrival=job.arrival,
+        )
+        lane.submit_first(successor)
+        self.num_queued += 1
+        return []
 
     def _cancel(self, response_id: str | None, stream_id: str | None) -> list[Action]:
         # [D] 8.2: a cancel for a response that is over already is ignored silently.
         if response_id is None:
             lane = self._lanes.get(stream_id)
             return [Cancel(lane.running)] if lane is not None and lane.running else []
-        for lane in self._lanes.values():
-            if lane.running is not None and lane.running.response_id == response_id:
-                return [Cancel(lane.running)]
-        return []
+        job = self._running(response_id)
+        return [Cancel(job)] if job is not None else []
 
     def _unknown_event(self, kind: str, stream_id: str | None) -> Action:
         return self._refuse(
             InvalidRequest(
-                f"Unknown event type {kind!r}; this server takes response.create and "
-                "response.cancel.",
+                f"Unknown event type {kind!r}; this server takes response.create, "
+                "response.cancel and response.steer.",
                 code="unknown_event_type",
                 param="type",
             ),

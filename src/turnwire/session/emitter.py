@@ -55,6 +55,12 @@ from turnwire.protocol.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    SteerAccepted,
+    SteerError,
+    SteerFailed,
+    SteerPending,
+    SteerRejected,
+    SteerSubmission,
 )
 from turnwire.protocol.items import (
     CustomToolCall,
@@ -205,8 +211,9 @@ class Emitter:
         An item still open is whole if the model stopped by itself, and cut otherwise.
         """
         self._require(Stage.STREAMING)
-        cut = finished.reason == "max_output_tokens"
-        events = self._close_item("incomplete" if cut else "completed") if self._open else []
+        reason = finished.reason
+        closing: ItemStatus = "completed" if reason == "stop" else "incomplete"
+        events = self._close_item(closing) if self._open else []
         self.stage = Stage.CLOSED
         response = self.response
         response.usage = Usage.count(
@@ -215,9 +222,9 @@ class Emitter:
             output=finished.num_output_tokens,
             reasoning=finished.num_reasoning_tokens,
         )
-        if cut:
+        if reason != "stop":
             response.status = "incomplete"
-            response.incomplete_details = IncompleteDetails(reason="max_output_tokens")
+            response.incomplete_details = IncompleteDetails(reason=reason)
         else:
             response.status = "completed"
         return events
@@ -279,6 +286,40 @@ class Emitter:
         response.usage = None
         return ResponseFailed(
             sequence_number=self._next(), stream_id=self._lane, response=self._snapshot()
+        )
+
+    # -- steers; they take part in the numbering, also after the terminal event
+
+    def steer_taken(self, steer_id: str) -> SteerAccepted:
+        """`response.steer.accepted`."""
+        return SteerAccepted(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            steer=SteerSubmission(id=steer_id, previous_response_id=self.response.id),
+        )
+
+    def steer_waits(self, steer_id: str, required_input: Sequence[Raw]) -> SteerPending:
+        """`response.steer.pending`, with stubs of what the client owes."""
+        return SteerPending(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            steer=SteerSubmission(id=steer_id, previous_response_id=self.response.id),
+            required_input=list(required_input),
+        )
+
+    def steer_refused(
+        self, steer_id: str | None, given: Raw, code: str, message: str
+    ) -> SteerFailed:
+        """`response.steer.failed`, with the input handed back."""
+        return SteerFailed(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            steer=SteerRejected(
+                id=UNSET if steer_id is None else steer_id,
+                previous_response_id=self.response.id,
+                input=given,
+            ),
+            error=SteerError(code=code, message=message),
         )
 
     # -- items

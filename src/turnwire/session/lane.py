@@ -74,6 +74,11 @@ class Lane(Generic[T]):
         self._move(Move.SUBMIT)
         self.waiting.append(request)
 
+    def submit_first(self, request: T) -> None:
+        """A request that goes before all that wait: the successor of a steered response."""
+        self._move(Move.SUBMIT)
+        self.waiting.appendleft(request)
+
     def start(self) -> T:
         """Take the first waiting request into flight and return it."""
         self._move(Move.START)

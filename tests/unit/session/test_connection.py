@@ -8,9 +8,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
-from turnwire.session.actions import Action, Cancel, Job, Send, Start
+from turnwire.session.actions import (
+    Action,
+    Cancel,
+    InjectRefused,
+    Job,
+    Outcome,
+    Send,
+    Start,
+    SteerRefused,
+    SteerTaken,
+    SteerWaits,
+)
 from turnwire.session.connection import Connection, ConnectionLimits
+
+DONE = Outcome()
+FAILED = Outcome(failed=True, continuable=False)
+OWING = Outcome(owed=(Raw(b'{"call_id":"call_1"}'),))
 
 
 def create(lane: str | None = None, parent: str | None = None, **fields: Any) -> bytes:
@@ -43,7 +59,7 @@ def test_one_lane_runs_one_request_at_a_time() -> None:
     [first] = started(connection.receive(create(metadata={"n": "1"})))
     assert [] == connection.receive(create(metadata={"n": "2"}))
     assert (1, 1) == (connection.num_in_flight, connection.num_queued)
-    [second] = started(connection.finished(first, failed=False))
+    [second] = started(connection.finished(first, DONE))
     assert second.request.metadata == {"n": "2"}
 
 
@@ -53,7 +69,7 @@ def test_lanes_run_side_by_side_up_to_the_limit() -> None:
     [one] = started(connection.receive(create("a")))
     [_] = started(connection.receive(create("b")))
     assert [] == connection.receive(create("c"))
-    assert ["c"] == [job.lane for job in started(connection.finished(one, failed=False))]
+    assert ["c"] == [job.lane for job in started(connection.finished(one, DONE))]
 
 
 def test_waiting_lanes_start_by_the_arrival_of_their_heads() -> None:
@@ -62,8 +78,8 @@ def test_waiting_lanes_start_by_the_arrival_of_their_heads() -> None:
     [one] = started(connection.receive(create("a")))
     connection.receive(create("a"))
     connection.receive(create("b"))
-    [two] = started(connection.finished(one, failed=False))
-    [three] = started(connection.finished(two, failed=False))
+    [two] = started(connection.finished(one, DONE))
+    [three] = started(connection.finished(two, DONE))
     assert ["a", "b"] == [two.lane, three.lane]
 
 
@@ -112,15 +128,15 @@ def test_a_failed_continuation_evicts_its_parent_only_on_its_own_lane() -> None:
     """A fork that fails leaves the parent to the lane it belongs to."""
     connection: Connection[str] = Connection()
     [job] = started(connection.receive(create("a")))
-    connection.remember(job, "r1", "context")
-    connection.finished(job, failed=False)
-    [fork] = started(connection.receive(create("b", "r1")))
+    connection.remember(job, "context")
+    connection.finished(job, DONE)
+    [fork] = started(connection.receive(create("b", job.response_id)))
     assert connection.parent(fork) == "context"
-    connection.finished(fork, failed=True)
-    [again] = started(connection.receive(create("a", "r1")))
+    connection.finished(fork, FAILED)
+    [again] = started(connection.receive(create("a", job.response_id)))
     assert connection.parent(again) == "context"
-    connection.finished(again, failed=True)
-    [last] = started(connection.receive(create("a", "r1")))
+    connection.finished(again, FAILED)
+    [last] = started(connection.receive(create("a", job.response_id)))
     assert connection.parent(last) is None
 
 
@@ -132,7 +148,7 @@ def test_cancel_stops_the_running_response_by_id_or_lane() -> None:
     assert [Cancel(job)] == connection.receive(by_id)
     assert [Cancel(job)] == connection.receive(b'{"type":"response.cancel","stream_id":"a"}')
     assert [] == connection.receive(b'{"type":"response.cancel"}')
-    connection.finished(job, failed=False)
+    connection.finished(job, DONE)
     assert [] == connection.receive(by_id)
 
 
@@ -143,8 +159,126 @@ def test_disconnect_cancels_what_runs_and_forgets_the_rest() -> None:
     connection.receive(create("a"))
     assert [Cancel(job, gone=True)] == connection.disconnect()
     assert [] == connection.disconnect()
-    assert [] == connection.finished(job, failed=True)
+    assert [] == connection.finished(job, FAILED)
     assert (0, 0) == (connection.num_in_flight, connection.num_queued)
+
+
+def steer(target: str, given: object = "turn left") -> bytes:
+    """A `response.steer` frame."""
+    frame = {"type": "response.steer", "previous_response_id": target, "input": given}
+    return json.dumps(frame).encode()
+
+
+def texts(job: Job) -> list[object]:
+    """Contents of a job's input messages."""
+    decoded = json.loads(bytes(job.request.input))
+    return [decoded] if isinstance(decoded, str) else [item["content"] for item in decoded]
+
+
+def test_a_steered_response_gets_a_successor_before_what_waits() -> None:
+    """Same lane, same settings, the steers as input in order, the steered id as parent."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create("a", instructions="brief")))
+    connection.receive(create("a", metadata={"n": "later"}))
+    [taken] = connection.receive(steer(job.response_id, "one"))
+    assert isinstance(taken, SteerTaken)
+    assert (job, job.response_id) == (taken.job, taken.target)
+    connection.receive(steer(job.response_id, [{"role": "user", "content": "two"}]))
+    connection.remember(job, "context")
+    [successor] = started(connection.finished(job, DONE))
+    assert ["one", "two"] == texts(successor)
+    assert ("a", job.response_id, "brief") == (
+        successor.lane,
+        successor.request.previous_response_id,
+        successor.request.instructions,
+    )
+    assert connection.parent(successor) == "context"
+    [later] = started(connection.finished(successor, DONE))
+    assert later.request.metadata == {"n": "later"}
+    assert 0 == len(connection.steers)
+
+
+def test_a_steer_waits_for_tool_results_and_goes_before_them() -> None:
+    """The client hears once what it owes; its create gets the steer in front of its input."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create()))
+    connection.receive(steer(job.response_id, "one"))
+    connection.remember(job, "context")
+    [waits] = connection.finished(job, OWING)
+    assert isinstance(waits, SteerWaits)
+    assert (job.response_id, OWING.owed) == (waits.target, waits.required_input)
+    [following] = started(connection.receive(create(parent=job.response_id)))
+    assert ["one", "hi"] == texts(following)
+    assert 0 == len(connection.steers)
+
+
+def test_pending_is_left_out_when_the_results_are_here_already() -> None:
+    """A create that continues the response may come before it ended."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create()))
+    connection.receive(steer(job.response_id, "one"))
+    connection.receive(create(parent=job.response_id))
+    connection.remember(job, "context")
+    [following] = started(connection.finished(job, OWING))
+    assert ["one", "hi"] == texts(following)
+
+
+@pytest.mark.parametrize("outcome", [FAILED, Outcome(continuable=False)])
+def test_a_steer_of_a_failed_response_is_handed_back(outcome: Outcome) -> None:
+    """The client gets its input back, with the steer's id."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create()))
+    connection.receive(steer(job.response_id, "one"))
+    [back] = connection.finished(job, outcome)
+    assert isinstance(back, SteerRefused)
+    assert ("successor_creation_failed", b'"one"') == (back.code, bytes(back.input))
+    assert back.steer_id
+
+
+def test_a_waiting_steer_is_handed_back_when_the_lane_moves_on() -> None:
+    """A response that does not continue the steered one ends the wait."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create()))
+    connection.receive(steer(job.response_id, "one"))
+    connection.remember(job, "context")
+    connection.finished(job, OWING)
+    [fresh] = started(connection.receive(create()))
+    [back] = connection.remember(fresh, "other")
+    assert isinstance(back, SteerRefused)
+    assert "response_not_active" == back.code
+
+
+def test_steers_are_refused_by_their_reason() -> None:
+    """Unknown, over, too many and unusable steers each have their code; none changes anything."""
+    connection: Connection[str] = Connection(ConnectionLimits(max_steers=1))
+
+    def code(frame: bytes) -> str:
+        [action] = connection.receive(frame)
+        assert isinstance(action, SteerRefused)
+        return action.code
+
+    assert "response_not_found" == code(steer("resp_x"))
+    [job] = started(connection.receive(create()))
+    for wrong in ([], [{"role": "assistant", "content": "x"}], 3, [{"role": "user"}], None):
+        assert "invalid_input" == code(steer(job.response_id, wrong))
+    assert "invalid_input" == code(
+        steer(job.response_id, [{"role": "user", "content": "x", "id": "msg_1"}])
+    )
+    connection.receive(steer(job.response_id))
+    assert "too_many_pending_steers" == code(steer(job.response_id))
+    connection.steers.fail(job.response_id)
+    connection.remember(job, "context")
+    connection.finished(job, DONE)
+    assert "response_already_completed" == code(steer(job.response_id))
+
+
+def test_an_inject_is_answered() -> None:
+    """No response here waits for injected input; the client gets it back."""
+    connection: Connection[str] = Connection()
+    frame = {"type": "response.inject", "response_id": "resp_x", "input": []}
+    [action] = connection.receive(json.dumps(frame).encode())
+    assert isinstance(action, InjectRefused)
+    assert ("response_not_found", b"[]") == (action.code, bytes(action.input))
 
 
 @given(st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.booleans()), max_size=40))
@@ -166,7 +300,7 @@ def test_nothing_is_lost_and_lanes_stay_in_order(steps: list[tuple[str | None, b
         note(connection.receive(create(lane, metadata={"n": str(number)})))
         asked.setdefault(lane, []).append(str(number))
         if finish and running:
-            note(connection.finished(running.pop(0), failed=False))
+            note(connection.finished(running.pop(0), DONE))
     while running:
-        note(connection.finished(running.pop(0), failed=False))
+        note(connection.finished(running.pop(0), DONE))
     assert asked == ran

@@ -146,8 +146,11 @@ class History:
                 tokens=msgspec.msgpack.encode(sampled),
             )
         )
-        after.stored_id = response_id
-        self.recent.put(owner, response_id, after)
+        if sampled.whole:
+            # Otherwise only who holds `after` may go on from it: if that depended on what is
+            # still in memory, it would work or not by chance.
+            after.stored_id = response_id
+            self.recent.put(owner, response_id, after)
 
     async def get(self, owner: str, response_id: str) -> bytes:
         """Return a stored response object as JSON.

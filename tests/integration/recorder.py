@@ -362,10 +362,8 @@ def _check_closed(opened: Sequence[Json]) -> Json:
 
 def essence(response: Json) -> list[Json]:
     """What the model said, without what differs between two runs that say the same."""
-    kept = []
-    for item in response["output"]:
-        item = {k: v for k, v in item.items() if k not in ("id", "call_id")}
-        if item.get("encrypted_content") is not None:
-            item["encrypted_content"] = "sealed"
-        kept.append(item)
-    return kept
+    differ = ("id", "call_id", "encrypted_content")
+    return [
+        {name: value for name, value in item.items() if name not in differ}
+        for item in response["output"]
+    ]

@@ -30,8 +30,8 @@ class Context:
         open_calls: Calls without an output after the last item, by call_id.
         calls_in_a_row: Calls at the very end with nothing between them.
         num_items: Items in the whole chain.
-        stored_id: The response whose output this link is, if it is in the store; None for input
-            links and for what was never stored.
+        stored_id: The response whose output this link is, if the store holds it and everything
+            before it; None for input links and for what was not stored as a whole.
         view: What a model keeps here about the chain up to this link. Derived data: whoever
             reads it checks that it is its own, and can do without.
     """

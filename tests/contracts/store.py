@@ -173,6 +173,18 @@ class StoreContract:
         await store.put(again)
         assert [again] == await store.chain("bob", "resp_b")
 
+    async def test_each_turn_lingers_for_itself(self, store: Store, clock: Clock) -> None:
+        """A deleted turn is still continued in its time, though its own children have gone."""
+        a, _ = await put_line(store, "ab")
+        await store.delete("ann", "resp_b")
+        clock.now += LINGER_SEC / 2
+        await store.delete("ann", "resp_a")
+        clock.now += LINGER_SEC / 2
+        with pytest.raises(ParentNotKept):
+            await store.put(make_turn("c", "b"))
+        await store.put(d := make_turn("d", "a"))
+        assert [without_response(a), d] == await store.chain("ann", "resp_d")
+
     async def test_deleted_id_is_taken_while_it_lingers(self, store: Store) -> None:
         """A turn that others may still continue keeps its id to itself."""
         await put_line(store, "a")

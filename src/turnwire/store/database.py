@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -108,9 +109,7 @@ class Database:
         path = path.absolute()
         opened: list[sqlite3.Connection] = []
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            # Before SQLite does it, which would use the umask. Its side files copy the mode.
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            _create(path)
             for _ in range(1 + num_readers):
                 opened.append(_connect(path))
                 if len(opened) == 1:
@@ -276,6 +275,24 @@ def _about(write: Write) -> str:
     return write.response_id if isinstance(write, Deletion) else write.id
 
 
+def _create(path: Path) -> None:
+    """Make an empty file of mode 0600, as SQLite would with the umask's; it copies the mode.
+
+    Under its own name the file is never opened but by SQLite: closing any descriptor of a file
+    gives up all locks that this process holds on it (sqlite.org/howtocorrupt.html, 2.2).
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists():
+        return
+    draft = path.with_name(f"{path.name}.{os.urandom(8).hex()}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        with suppress(FileExistsError):  # another process was faster
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(
         path,
@@ -290,12 +307,29 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     """Check whose file it is, bring its schema up to date, and set the writer's ways."""
     _migrate_if_ours(connection, path)
-    # Kept in the file from then on. Not before it is known to be ours.
-    connection.execute("PRAGMA journal_mode = WAL")
+    use_wal(connection)  # kept in the file from then on, so not before it is known to be ours
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_SIZE_LIMIT}")
     # Deletions are rare, and what a user deleted should not be read from free pages.
     connection.execute("PRAGMA secure_delete = ON")
+
+
+def use_wal(connection: sqlite3.Connection) -> None:
+    """Turn the file to WAL mode, once nobody else uses it in another mode.
+
+    When two processes want to turn it at the same time, SQLite refuses one of them instead of
+    waiting, since neither would let go. So waiting is done here.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_SEC
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _migrate_if_ours(connection: sqlite3.Connection, path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -15,7 +16,7 @@ from msgspec import structs
 from tests.contracts.store import make_turn
 
 from turnwire.errors import ParentNotKept, StoreError
-from turnwire.store.database import MAX_SWEPT, Database, Deletion, Write
+from turnwire.store.database import MAX_SWEPT, Database, Deletion, Write, use_wal
 
 LINGER = 100.0
 
@@ -88,6 +89,23 @@ def test_file_says_what_it_is(database: Database, path: Path) -> None:
     assert [int.from_bytes(b"Twir"), 1, "wal"] == told
 
 
+def test_switch_to_wal_waits(path: Path) -> None:
+    """SQLite refuses to switch a file that is in use to WAL; we go on asking until it is free."""
+    with (
+        closing(connect(path)) as other,
+        closing(sqlite3.connect(path, timeout=0, check_same_thread=False)) as switching,
+        ThreadPoolExecutor(1) as threads,
+    ):
+        other.execute("CREATE TABLE one (two)")
+        other.execute("BEGIN EXCLUSIVE")
+        switched = threads.submit(use_wal, switching)
+        with pytest.raises(TimeoutError):
+            switched.result(timeout=0.05)  # however long it is, it cannot succeed
+        other.execute("COMMIT")
+        switched.result()
+        assert ("wal",) == switching.execute("PRAGMA journal_mode").fetchone()
+
+
 def test_newer_schema_is_refused(path: Path) -> None:
     """A file of a newer version is refused with both versions named, and is not touched."""
     open_database(path).close()
@@ -127,8 +145,9 @@ def test_cannot_be_created(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"file/turns\.db") as caught:
         open_database(tmp_path / "file" / "turns.db")
     assert isinstance(caught.value.__cause__, OSError)
-    with pytest.raises(StoreError, match="Is a directory"):
+    with pytest.raises(StoreError, match="cannot be opened"):
         open_database(tmp_path)
+    assert ["file"] == os.listdir(tmp_path)
 
 
 def test_half_made_file_is_finished(path: Path) -> None:
@@ -178,6 +197,28 @@ def test_outcomes_are_in_order(database: Database, path: Path) -> None:
     assert ["resp_a", "resp_b"] == held(path)
     with closing(connect(path)) as connection:
         assert [(2,)] == connection.execute("SELECT node FROM response").fetchall()
+
+
+def test_refused_halfway(database: Database, path: Path) -> None:
+    """A turn whose response cannot be held leaves nothing behind, not even its items."""
+    with closing(connect(path)) as writer, closing(connect(path)) as reader:
+        writer.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10_000)
+        narrow = Database(path, writer, [reader], LINGER)
+        large = structs.replace(make_turn("large"), response=bytes(20_000))
+        refused, kept = narrow.commit([large, make_turn("a")], 0.0).outcomes
+    assert isinstance(refused, StoreError)
+    assert isinstance(refused.__cause__, sqlite3.DataError)
+    assert kept is True
+    assert ["resp_a"] == held(path)
+
+
+def test_broken_commit(database: Database, path: Path) -> None:
+    """A commit that breaks halfway keeps nothing, and the next one starts anew."""
+    not_bytes = structs.replace(make_turn("b"), items=object())
+    with pytest.raises(StoreError, match=r"turns\.db"):
+        database.commit([make_turn("a"), not_bytes], 0.0)
+    assert [] == held(path)
+    assert [True] == database.commit([make_turn("a")], 0.0).outcomes
 
 
 def test_disk_full(database: Database, path: Path) -> None:

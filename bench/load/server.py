@@ -25,6 +25,7 @@ from aiohttp import WSMsgType, web
 
 from turnwire.config import Config, ServerConfig
 from turnwire.server.app import serve
+from turnwire.server.heap import settle_heap
 from turnwire.telemetry import logs
 
 __all__ = ["pin"]
@@ -90,6 +91,7 @@ async def _run(serving: AbstractAsyncContextManager[str]) -> None:
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     async with serving as url:
+        settle_heap()  # as `turnwire serve` does
         _say({"url": url})
         while await orders.readline():
             _say({"cpu_sec": time.process_time()})

@@ -11,7 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from turnwire.context.pairing import OpenCall, pair
-from turnwire.protocol.items import CustomToolCall, FunctionCall, Item
+from turnwire.protocol.items import (
+    ContentPart,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputFile,
+    InputImage,
+    InputText,
+    Item,
+    Message,
+    OpaqueItem,
+    OutputText,
+    Reasoning,
+    Refusal,
+)
 from turnwire.tokens import TokenArray
 
 __all__ = ["Context"]
@@ -27,9 +42,12 @@ class Context:
         sampled: Parallel to `items`: the ids as the model sampled them (without the template's
             own tokens around them), or None where there are none to keep.
         vocabulary: Fingerprint of the tokenizer that `sampled` belongs to, or "".
+        called: Ids of all calls up to here, in sets: each at least twice as large as the next,
+            so that there are few of them, and an id is copied a few times over a whole chain.
         open_calls: Calls without an output after the last item, by call_id.
         calls_in_a_row: Calls at the very end with nothing between them.
         num_items: Items in the whole chain.
+        num_chars: Characters of text in the whole chain, a measure of its size in memory.
         stored_id: The response whose output this link is, if the store holds it and everything
             before it; None for input links and for what was not stored as a whole.
         view: What a model keeps here about the chain up to this link. Derived data: whoever
@@ -38,9 +56,10 @@ class Context:
 
     __slots__ = (
         "answers",
-        "call_ids",
+        "called",
         "calls_in_a_row",
         "items",
+        "num_chars",
         "num_items",
         "open_calls",
         "parent",
@@ -77,16 +96,18 @@ class Context:
         self.vocabulary = vocabulary
         self.open_calls: Mapping[str, OpenCall] = paired.open
         self.calls_in_a_row: int = paired.row
-        self.call_ids = frozenset(
+        made = frozenset(
             item.call_id for item in paired.items if isinstance(item, FunctionCall | CustomToolCall)
         )
+        self.called: tuple[frozenset[str], ...] = _join(parent.called if parent else (), made)
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
+        self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(_chars, paired.items))
         self.stored_id: str | None = None
         self.view: object | None = None
 
     def was_called(self, call_id: str) -> bool:
-        """Whether any link up to this one made a call with this id. O(links)."""
-        return any(call_id in link.call_ids for link in self.newest_first())
+        """Whether any link up to this one made a call with this id. O(log calls)."""
+        return any(call_id in some for some in self.called)
 
     def newest_first(self) -> Iterator[Context]:
         """The links from this one back to the root."""
@@ -106,5 +127,40 @@ class Context:
         return [item for link in self.links() for item in link.items]
 
 
+def _join(sets: tuple[frozenset[str], ...], new: frozenset[str]) -> tuple[frozenset[str], ...]:
+    if not new:
+        return sets
+    while sets and len(sets[-1]) < 2 * len(new):
+        new |= sets[-1]
+        sets = sets[:-1]
+    return (*sets, new)
+
+
 def _never(call_id: str) -> bool:
     return False
+
+
+def _chars(item: Item) -> int:
+    match item:
+        case Message(content=parts):
+            return sum(map(_part_chars, parts))
+        case FunctionCall(arguments=text) | CustomToolCall(input=text):
+            return len(text)
+        case FunctionCallOutput(output=output) | CustomToolCallOutput(output=output):
+            return len(output) if isinstance(output, str) else sum(map(_part_chars, output))
+        case Reasoning(content=parts):
+            return sum(len(part.text) for part in parts or ())
+        case OpaqueItem(raw=raw):
+            return len(raw)
+        case _:
+            return 0
+
+
+def _part_chars(part: ContentPart) -> int:
+    match part:
+        case InputText(text=text) | OutputText(text=text) | Refusal(refusal=text):
+            return len(text)
+        case InputImage(image_url=url):
+            return len(url or "")
+        case InputFile(file_data=data):
+            return len(data or "")

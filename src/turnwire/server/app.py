@@ -26,6 +26,7 @@ from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.auth import Authenticator
 from turnwire.server.faults import fault_middleware, stamp
+from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
 from turnwire.server.local import local_middleware
 from turnwire.server.websocket import Socket
@@ -229,6 +230,7 @@ async def _serve_until_told(config: Config, listener: socket.socket | None) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
     async with serve(config, listener=listener) as server:
+        settle_heap()
         if config.server.workers == 1:
             _announce(server.url, server.registry.names())
         await told.wait()

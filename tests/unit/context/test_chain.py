@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,6 +63,22 @@ def test_answers_reach_back_over_links() -> None:
     later = Context(answered, [OUTPUT])
     assert later.was_called("b")
     assert not later.was_called("c")
+
+
+@given(st.lists(st.integers(0, 4), max_size=60))
+def test_a_long_chain_knows_every_call_by_a_few_sets(sizes: list[int]) -> None:
+    """However calls are spread over links, each is known, by sets that halve in size."""
+    context = Context(None, [user("Hi")])
+    made: list[str] = []
+    for size in sizes:
+        ids = [f"c{len(made) + place}" for place in range(size)]
+        context = Context(context, [FunctionCall(call_id=i, name="f", arguments="{}") for i in ids])
+        made += ids
+    assert made == [call_id for call_id in made if context.was_called(call_id)]
+    assert not context.was_called(f"c{len(made)}")
+    counts = [len(some) for some in context.called]
+    assert len(made) == sum(counts)
+    assert all(2 * small <= large for large, small in pairwise(counts))
 
 
 def test_a_row_of_calls_goes_on_over_links() -> None:

@@ -41,6 +41,7 @@ __all__ = [
     "SecurityConfig",
     "ServerConfig",
     "StoreConfig",
+    "WebSocketConfig",
     "default_data_dir",
     "load",
 ]
@@ -176,11 +177,13 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
 
     Attributes:
         max_connections: Open WebSocket connections per process.
+        max_connections_per_owner: Of those, of one owner.
         max_in_flight: Responses that run at the same time per process.
         max_in_flight_per_connection: Of those, on one WebSocket (protocol.md section 8.4).
         max_lanes_per_connection: Distinct `stream_id`s over a connection's life (8.4).
         max_queued_per_connection: Accepted creates that wait on one WebSocket (8.4).
-        max_connection_sec: Age at which a WebSocket is closed (8.6).
+        max_cached_bytes_per_connection: Memory for the contexts that one WebSocket can
+            continue; beyond it the lanes unused for longest lose theirs.
     """
 
     max_connections: Positive = 10_000
@@ -188,7 +191,32 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     max_in_flight_per_connection: Positive = 16
     max_lanes_per_connection: Positive = 32
     max_queued_per_connection: Positive = 256
-    max_connection_sec: Annotated[float, Meta(gt=0)] = 3600.0
+    max_connections_per_owner: Positive = 10_000
+    max_cached_bytes_per_connection: Positive = 64 * MIB
+
+
+class WebSocketConfig(Struct, frozen=True, kw_only=True):
+    """How WebSocket connections live and end. 0 turns a timer off.
+
+    Attributes:
+        enabled: False refuses handshakes with 426, and clients fall back to HTTP.
+        compression: Agree to permessage-deflate when a client offers it.
+        max_age_sec: Age at which a connection is closed (protocol.md section 8.6).
+        idle_sec: Silence after which a connection without any conversation is closed.
+        ping_sec: Silence after which the server pings; half of it later without a pong the
+            client counts as gone.
+        keepalive_sec: Silence of a running response after which it repeats
+            `response.in_progress`, for clients that count events.
+        stalled_sec: Time after which a client that takes nothing of what is sent is cut off.
+    """
+
+    enabled: bool = True
+    compression: bool = False
+    max_age_sec: Seconds = 3600.0
+    idle_sec: Seconds = 600.0
+    ping_sec: Seconds = 40.0
+    keepalive_sec: Seconds = 30.0
+    stalled_sec: Seconds = 60.0
 
 
 class LoggingConfig(Struct, frozen=True, kw_only=True):
@@ -212,6 +240,7 @@ class Config(Struct, frozen=True, kw_only=True):
     models: ModelsConfig = ModelsConfig()
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
+    websocket: WebSocketConfig = WebSocketConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property

@@ -17,7 +17,7 @@ from msgspec import Raw, Struct, structs
 
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
-from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
+from turnwire.errors import InvalidRequest, NotFound, ParentNotKept, PreviousResponseNotFound
 from turnwire.ids import new_id
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
@@ -134,18 +134,22 @@ class History:
             if output
             else [],
         )
-        await self.store.put(
-            StoredTurn(
-                id=response_id,
-                owner=owner,
-                parent=before.stored_id if before is not None else None,
-                created_at=created_at,
-                response=response,
-                items=self._at_rest(owner, given.items),
-                output=self._at_rest(owner, output),
-                tokens=msgspec.msgpack.encode(sampled),
-            )
+        turn = StoredTurn(
+            id=response_id,
+            owner=owner,
+            parent=before.stored_id if before is not None else None,
+            created_at=created_at,
+            response=response,
+            items=self._at_rest(owner, given.items),
+            output=self._at_rest(owner, output),
+            tokens=msgspec.msgpack.encode(sampled),
         )
+        try:
+            await self.store.put(turn)
+        except ParentNotKept:
+            # The parent was deleted long ago and lives in memory only: this turn keeps it all.
+            everything = self._at_rest(owner, given.all_items())
+            await self.store.put(structs.replace(turn, parent=None, items=everything))
         if sampled.whole:
             # Otherwise only who holds `after` may go on from it: if that depended on what is
             # still in memory, it would work or not by chance.

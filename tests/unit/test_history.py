@@ -170,6 +170,15 @@ async def test_a_deleted_response_is_gone_and_its_children_go_on() -> None:
     assert content(two) == content(await kept.find("me", "r2"))
 
 
+async def test_a_parent_that_the_store_lost_is_kept_by_its_child() -> None:
+    """A turn that continues what only memory remembers is stored with its whole past."""
+    one = await keep(history(), "r1", None, [user("a")], [assistant("b")])
+    elsewhere = history()
+    two = await keep(elsewhere, "r2", one, [user("c")], [assistant("d")])
+    fresh = History(elsewhere.store, Sealer([KEY]), RecentContexts())
+    assert content(two) == content(await fresh.find("me", "r2"))
+
+
 async def test_another_owner_sees_nothing() -> None:
     """Read, continue and delete answer as if the response did not exist."""
     kept = history()

@@ -53,12 +53,14 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
         max_lanes: Distinct `stream_id`s over the connection's life (the service's 32).
         max_queued: Creates that wait; one more is refused with `websocket_queue_full`.
         max_steers: Steers that wait for one response.
+        max_cached_bytes: Size of the contexts that can be continued, over all lanes.
     """
 
     max_in_flight: int = 16
     max_lanes: int = 32
     max_queued: int = 256
     max_steers: int = 16
+    max_cached_bytes: int = 64 * 1024 * 1024
 
 
 class Connection(Generic[T]):
@@ -75,7 +77,7 @@ class Connection(Generic[T]):
 
     def __init__(self, limits: ConnectionLimits | None = None) -> None:
         self.limits: Final = limits or ConnectionLimits()
-        self.cache: Final[ConnectionCache[T]] = ConnectionCache()
+        self.cache: Final[ConnectionCache[T]] = ConnectionCache(self.limits.max_cached_bytes)
         self.steers: Final = Steers(self.limits.max_steers)
         self.num_in_flight = 0
         self.num_queued = 0
@@ -131,7 +133,7 @@ class Connection(Generic[T]):
         parent_id = job.request.previous_response_id
         return self.cache.find(job.lane, parent_id) if parent_id is not None else None
 
-    def remember(self, job: Job, entry: T) -> list[Action]:
+    def remember(self, job: Job, entry: T, num_bytes: int = 0) -> list[Action]:
         """A job's response became continuable: it is now its lane's latest.
 
         Steers that waited for a continuation of the response before go back to the client.
@@ -139,7 +141,7 @@ class Connection(Generic[T]):
         if self.closed:
             return []
         before = self.cache.latest_id(job.lane)
-        self.cache.remember(job.lane, job.response_id, entry)
+        self.cache.remember(job.lane, job.response_id, entry, num_bytes)
         if before is None or before == job.response_id:
             return []
         message = "The conversation went on without this steer; send it again."

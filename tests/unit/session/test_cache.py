@@ -39,3 +39,15 @@ def test_clear_forgets_everything() -> None:
     cache.remember("a", "r2", "two")
     cache.clear()
     assert (0, None) == (len(cache), cache.find("a", "r2"))
+
+
+def test_memory_is_bounded_by_evicting_the_lane_unused_for_longest() -> None:
+    """Old lanes lose their entry first; the newest entry stays, however large it is."""
+    cache: ConnectionCache[str] = ConnectionCache(max_bytes=10)
+    cache.remember("a", "r1", "one", 4)
+    cache.remember("b", "r2", "two", 4)
+    cache.remember("a", "r3", "three", 4)
+    cache.remember("c", "r4", "four", 4)
+    assert ["r3", None, "r4"] == [cache.latest_id(lane) for lane in "abc"]
+    cache.remember("d", "r5", "five", 50)
+    assert (1, 50, "five") == (len(cache), cache.num_bytes, cache.latest("d"))

@@ -12,11 +12,11 @@ from rich.pretty import pretty_repr
 from turnwire.config import (
     Config,
     KeyConfig,
-    LimitsConfig,
     LoggingConfig,
     SecurityConfig,
     ServerConfig,
     StoreConfig,
+    WebSocketConfig,
     default_data_dir,
     load,
 )
@@ -70,14 +70,14 @@ def test_layers_join_field_by_field(tmp_path: Path) -> None:
     path = write(tmp_path, "[server]\nworkers = 2\nmax_body_bytes = 5\n[logging]\nlevel = 'error'")
     env = HOME | {
         "TURNWIRE_LOGGING__FORMAT": "json",
-        "TURNWIRE_LIMITS__MAX_CONNECTION_SEC": "1.5",
+        "TURNWIRE_WEBSOCKET__MAX_AGE_SEC": "1.5",
         "TURNWIRE_MODELS__EMBEDDED": "sim, sim-65",
     }
     config = load(path, env, {"port": 9, "data_dir": Path("/data")})
     expected = ServerConfig(port=9, workers=2, max_body_bytes=5, data_dir=Path("/data"))
     assert expected == config.server
     assert LoggingConfig(level="error", format="json") == config.logging
-    assert LimitsConfig(max_connection_sec=1.5) == config.limits
+    assert WebSocketConfig(max_age_sec=1.5) == config.websocket
     assert ("sim", "sim-65") == config.models.embedded
 
 

@@ -70,6 +70,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def num_slots(self) -> int:
+        """Generations that can run at the same time."""
+        ...
+
+    @property
     def num_running(self) -> int:
         """Generations that hold a slot now."""
         ...

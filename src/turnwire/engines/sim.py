@@ -125,6 +125,11 @@ class SimEngine:
         return self._profile.window
 
     @property
+    def num_slots(self) -> int:
+        """Generations that can run at the same time."""
+        return self._profile.slots
+
+    @property
     def num_running(self) -> int:
         """Generations that have a slot."""
         return self._slots.num_running

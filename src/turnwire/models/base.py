@@ -125,6 +125,11 @@ class Model(Protocol):
     def name(self) -> str: ...
 
     @property
+    def num_slots(self) -> int:
+        """Turns that can be answered at the same time; more wait, by turns of connections."""
+        ...
+
+    @property
     def num_running(self) -> int:
         """Turns that are being answered now."""
         ...

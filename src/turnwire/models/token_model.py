@@ -126,6 +126,11 @@ class TokenModel:
         return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
 
     @property
+    def num_slots(self) -> int:
+        """Slots of the engine."""
+        return self.engine.num_slots
+
+    @property
     def num_running(self) -> int:
         """Generations that hold a slot of the engine."""
         return self.engine.num_running

@@ -314,13 +314,15 @@ async def test_changed_settings_in_memory(server: Serving, websocket: WebSocketC
 async def test_a_failed_response_cannot_be_continued(
     server: Serving, http: HttpConnection, websocket: WebSocketConnection, via: Via
 ) -> None:
-    """A response that failed is no parent, on the connection that made it or on another."""
+    """A response that failed can be read, and is no parent, on its connection or on another."""
     fault = {"sim.fault": "error:3"}
     if via == "websocket":
         failed = Transcript(await websocket.create(model="sim", input="Hello", metadata=fault))
     else:
         answer = await http.create(model="sim", input="Hello", metadata=fault, stream=True)
         failed = Transcript(read_sse(answer.chunks), sse=True)
+    kept = await http.request("GET", f"/v1/responses/{failed.id}")
+    assert failed.response == kept.json()
     event = await websocket.refused(model="sim", input="More", previous_response_id=failed.id)
     assert event["error"]["code"] == "previous_response_not_found"
     refused = await http.create(model="sim", input="More", previous_response_id=failed.id)

@@ -106,9 +106,9 @@ def handshake(headers: Mapping[str, str] | None = None, path: str = "/v1/respons
     return write_request("GET", path, headers={**upgrade, **(headers or {})})
 
 
-def frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool = True) -> bytes:
-    """One frame of a client (RFC 6455 section 5.2)."""
-    flag = 0x80 if masked else 0
+def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
+    """One frame of a client (RFC 6455 section 5.2), masked."""
+    flag = 0x80
     first = (0x80 if fin else 0) | opcode
     size = len(payload)
     if size < 126:
@@ -117,8 +117,6 @@ def frame(opcode: int, payload: bytes, *, fin: bool = True, masked: bool = True)
         head = struct.pack("!BBH", first, flag | 126, size)
     else:
         head = struct.pack("!BBQ", first, flag | 127, size)
-    if not masked:
-        return head + payload
     mask = os.urandom(4)
     stream = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
     return head + mask + (int.from_bytes(payload, "big") ^ stream).to_bytes(size, "big")
@@ -144,6 +142,11 @@ class Wire:
         for _ in range(3):
             await asyncio.sleep(0)
         await self.send(data[position:])
+
+    async def read_line(self) -> bytes:
+        """Read one line as it is."""
+        async with asyncio.timeout(PATIENCE_SEC):
+            return await self.reader.readuntil(b"\n")
 
     async def read_head(self) -> Answer:
         """Read status line and headers."""

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct
 
 from turnwire.config import Config, KeyConfig, LimitsConfig, ServerConfig, StoreConfig
+from turnwire.engines.author import Author
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.models.token_model import TokenModel
@@ -35,12 +36,12 @@ PATIENCE_SEC: Final = 20.0
 
 
 @cache
-def _shipped() -> tuple[Renderer, Vocabulary]:
+def _shipped() -> tuple[Renderer, Vocabulary, Author]:
     tokenizer = Tokenizer.shipped()
     vocabulary = Vocabulary(
         token_bytes=tokenizer.token_bytes(), special=tokenizer.special, encode=tokenizer.encode
     )
-    return Renderer(tokenizer), vocabulary
+    return Renderer(tokenizer), vocabulary, Author(vocabulary)
 
 
 class Serving(Struct, frozen=True):
@@ -93,8 +94,8 @@ def config(
 @asynccontextmanager
 async def serving(told: Config, names: Sequence[str] = tuple(PROFILES)) -> AsyncIterator[Serving]:
     """Serve while the context is open; fresh engines, a shared tokenizer and template."""
-    renderer, vocabulary = _shipped()
-    engines = {name: SimEngine(vocabulary, PROFILES[name]) for name in names}
+    renderer, vocabulary, author = _shipped()
+    engines = {name: SimEngine(vocabulary, PROFILES[name], author) for name in names}
     models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
     async with serve(told, models=models) as server:
         yield Serving(server, engines)

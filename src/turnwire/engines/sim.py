@@ -102,15 +102,22 @@ SIM_PROFILES: Mapping[str, SimProfile] = MappingProxyType(
 class SimEngine:
     """The simulated engine; see `turnwire.engines.base.Engine`."""
 
-    def __init__(self, vocabulary: Vocabulary, profile: SimProfile | None = None) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        profile: SimProfile | None = None,
+        author: Author | None = None,
+    ) -> None:
         """Make an idle engine with an empty cache.
 
         Args:
             vocabulary: With the special tokens of Turnwire's own template.
             profile: Speed and size; by default unthrottled.
+            author: Over the same vocabulary, to share its tables and compiled grammars with
+                other engines; by default one of its own.
         """
         self._profile = profile or SIM_PROFILES["sim"]
-        self._author = Author(vocabulary)
+        self._author = author or Author(vocabulary)
         self._reader = Reader(vocabulary, block_size=self._profile.block_size)
         self._cache = PrefixCache(self._profile.cache_blocks)
         self._slots = Slots(self._profile.slots, self._profile.max_waiting)

@@ -7,6 +7,7 @@ a second for each stream.
 
 from __future__ import annotations
 
+from turnwire.engines.author import Author
 from turnwire.engines.sim import SIM_PROFILES, SimEngine
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.models.token_model import TokenModel
@@ -23,7 +24,8 @@ def embedded_models() -> list[TokenModel]:
     vocabulary = Vocabulary(
         token_bytes=tokenizer.token_bytes(), special=tokenizer.special, encode=tokenizer.encode
     )
+    author = Author(vocabulary)
     return [
-        TokenModel(name, renderer, SimEngine(vocabulary, profile))
+        TokenModel(name, renderer, SimEngine(vocabulary, profile, author))
         for name, profile in SIM_PROFILES.items()
     ]

@@ -13,11 +13,12 @@ rest wait by order of arrival; at most 32 named lanes; a request error ends that
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, Generic, TypeVar
 
 from msgspec import Raw, Struct, structs
 
-from turnwire.errors import InvalidRequest, TooManyRequests, WireError
+from turnwire.errors import InvalidRequest, Overloaded, TooManyRequests, WireError
 from turnwire.ids import new_id
 from turnwire.protocol.client_events import Cancel as CancelEvent
 from turnwire.protocol.client_events import Create, Inject, Unknown
@@ -38,7 +39,7 @@ from turnwire.session.actions import (
 )
 from turnwire.session.cache import ConnectionCache
 from turnwire.session.lane import Lane, State
-from turnwire.session.steering import InvalidSteer, Steer, Steers, merge_input
+from turnwire.session.steering import InvalidSteer, Steer, SteerMove, Steers, merge_input
 
 __all__ = ["Connection", "ConnectionLimits"]
 
@@ -72,6 +73,7 @@ class Connection(Generic[T]):
         steers: Steers that were accepted and not committed yet.
         num_in_flight: Jobs started and not finished.
         num_queued: Jobs accepted and not started.
+        draining: Whether `drain` was called.
         closed: Whether `disconnect` was called.
     """
 
@@ -81,21 +83,26 @@ class Connection(Generic[T]):
         self.steers: Final = Steers(self.limits.max_steers)
         self.num_in_flight = 0
         self.num_queued = 0
+        self.draining = False
         self.closed = False
         self._arrivals = 0
         self._lanes: dict[str | None, Lane[Job]] = {None: Lane(None)}
+        # Steers that a job's input begins with, until the job is over.
+        self._joined: dict[Job, Sequence[Steer]] = {}
         # Lanes in WAITING, by the arrival of the request at their head.
         self._ready: deque[Lane[Job]] = deque()
 
     # -- what the shell reports
 
     def receive(self, frame: bytes | str, ticket: object = None) -> list[Action]:
-        """Take one text frame; return what to do, in order.
+        """Take one text frame; return what to do, in order: nothing once it is closed.
 
         Args:
             frame: The frame as it came.
             ticket: Handed back on the job that the frame asks for, if it does.
         """
+        if self.closed:
+            return []
         try:
             event = decode_frame(frame)
         except FrameError as failure:
@@ -150,12 +157,14 @@ class Connection(Generic[T]):
             for steer in self.steers.fail(before)
         ]
 
-    def finished(self, job: Job, outcome: Outcome) -> list[Action]:
+    def finished(self, job: Job, outcome: Outcome, *, begun: bool = True) -> list[Action]:
         """A job is over; return what may start now.
 
         Args:
             job: One that `Start` named and that was not reported before.
             outcome: How it ended.
+            begun: Whether its `response.created` was sent: "Commit point = the successor's
+                response.created". Without it the steers in its input go back to the client.
         """
         if self.closed:
             return []
@@ -165,10 +174,24 @@ class Connection(Generic[T]):
             self.cache.evict(job.lane, parent_id)
         lane = self._lanes[job.lane]
         lane.finish()
-        actions = self._end_steers(job, lane, outcome)
+        joined = self._joined.pop(job, ())
+        actions = [] if begun else self._hand_back(job, joined)
+        actions += self._end_steers(job, lane, outcome)
         if lane.state is State.WAITING:
             self._enqueue(lane)
         return actions + self._start_ready()
+
+    def drain(self) -> list[Action]:
+        """The server is about to close: what runs may end, what waits or comes is refused."""
+        self.draining = True
+        self._ready.clear()
+        self.num_queued = 0
+        return [
+            self._refuse_draining(job.lane)
+            for lane in self._lanes.values()
+            if lane.state is not State.CLOSED
+            for job in lane.drop()
+        ]
 
     def disconnect(self) -> list[Action]:
         """The socket is gone: cancel what runs, forget everything. Idempotent."""
@@ -179,12 +202,24 @@ class Connection(Generic[T]):
         self._ready.clear()
         self.cache.clear()
         self.steers.clear()
+        self._joined.clear()
         self.num_in_flight = self.num_queued = 0
         return [Cancel(job, gone=True) for job in running if job is not None]
 
     # -- decisions
 
+    def _refuse_draining(self, lane: str | None) -> Action:
+        return self._refuse(
+            Overloaded(
+                "This connection is about to be closed; open a new one and send it there.",
+                retry_after_sec=1,
+            ),
+            lane,
+        )
+
     def _submit(self, job: Job) -> list[Action]:
+        if self.draining:
+            return [self._refuse_draining(job.lane)]
         lane = self._lanes.get(job.lane)
         if lane is None and len(self._lanes) > self.limits.max_lanes:
             limit = self.limits.max_lanes
@@ -233,9 +268,7 @@ class Connection(Generic[T]):
             job = self._ready.popleft().start()
             self.num_queued -= 1
             self.num_in_flight += 1
-            parent_id = job.request.previous_response_id
-            if parent_id is not None and self.steers.of(parent_id):
-                job.request.input = merge_input(self.steers.commit(parent_id), job.request.input)
+            self._join_steers(job)
             started.append(Start(job))
         return started
 
@@ -264,6 +297,27 @@ class Connection(Generic[T]):
         self.steers.add(steer)
         return [SteerTaken(steer.id, target, job)]
 
+    def _join_steers(self, job: Job) -> None:
+        """Put the steers that wait for a continuation before the input of the one that starts."""
+        parent_id = job.request.previous_response_id
+        # A response that still runs cannot be continued: a fork that tries must not take them.
+        if parent_id and self.steers.of(parent_id) and self._running(parent_id) is None:
+            self._joined[job] = self.steers.of(parent_id)
+            job.request.input = merge_input(self.steers.commit(parent_id), job.request.input)
+
+    def _hand_back(self, job: Job, steers: Sequence[Steer]) -> list[Action]:
+        """The request that steers were part of was refused: they are the client's again."""
+        message = "The request that this steer was part of was refused."
+        refused: list[Action] = []
+        for steer in steers:
+            steer.move(SteerMove.FAIL)
+            refused.append(
+                SteerRefused(
+                    steer.target, steer.input, "successor_creation_failed", message, steer.id, job
+                )
+            )
+        return refused
+
     def _running(self, response_id: str) -> Job | None:
         for lane in self._lanes.values():
             if lane.running is not None and lane.running.response_id == response_id:
@@ -290,6 +344,15 @@ class Connection(Generic[T]):
                 SteerWaits(steer.id, response_id, outcome.owed, job)
                 for steer in self.steers.wait(response_id)
             ]
+        steers = self.steers.of(response_id)
+        if self.draining:
+            message = "The connection is about to be closed; send it again on a new one."
+            return [
+                SteerRefused(
+                    response_id, steer.input, "successor_creation_failed", message, steer.id, job
+                )
+                for steer in self.steers.fail(response_id)
+            ]
         successor = Job(
             lane=job.lane,
             request=structs.replace(
@@ -300,6 +363,7 @@ class Connection(Generic[T]):
             response_id=new_id("resp"),
             arrival=job.arrival,
         )
+        self._joined[successor] = steers
         lane.submit_first(successor)
         self.num_queued += 1
         return []

@@ -75,7 +75,7 @@ from turnwire.protocol.items import (
 )
 from turnwire.protocol.responses import IncompleteDetails, Response, ResponseError, Usage
 
-__all__ = ["Emitter", "ReasoningView", "Stage"]
+__all__ = ["TRANSITIONS", "Emitter", "ReasoningView", "Stage", "Step"]
 
 
 class Stage(Enum):
@@ -85,6 +85,34 @@ class Stage(Enum):
     STREAMING = "streaming"  # created and in_progress are out
     CLOSED = "closed"  # every item is closed; only the terminal event is missing
     ENDED = "ended"  # the terminal event is out
+
+
+class Step(Enum):
+    """What can happen to a response. What is said about steers is possible at any stage."""
+
+    START = "start"
+    PART = "part"
+    CLOSE = "close"
+    SEAL = "seal"
+    ANNOUNCE = "announce"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    CANCEL = "cancel"
+
+
+TRANSITIONS: Final[dict[tuple[Stage, Step], Stage]] = {
+    (Stage.NEW, Step.START): Stage.STREAMING,
+    (Stage.STREAMING, Step.PART): Stage.STREAMING,
+    (Stage.STREAMING, Step.CLOSE): Stage.CLOSED,
+    (Stage.STREAMING, Step.ANNOUNCE): Stage.STREAMING,
+    (Stage.STREAMING, Step.FAIL): Stage.ENDED,
+    (Stage.STREAMING, Step.CANCEL): Stage.ENDED,
+    (Stage.CLOSED, Step.SEAL): Stage.CLOSED,
+    (Stage.CLOSED, Step.ANNOUNCE): Stage.CLOSED,
+    (Stage.CLOSED, Step.COMPLETE): Stage.ENDED,
+    (Stage.CLOSED, Step.FAIL): Stage.ENDED,
+    (Stage.CLOSED, Step.CANCEL): Stage.ENDED,
+}
 
 
 class ReasoningView:
@@ -122,6 +150,7 @@ class Emitter:
     """
 
     __slots__ = (
+        "_begun",
         "_item_id",
         "_lane",
         "_open",
@@ -153,6 +182,7 @@ class Emitter:
         self.sequence_number = 0
         self._lane: str | UnsetType = UNSET if stream_id is None else stream_id
         self._view = reasoning or ReasoningView()
+        self._begun = Raw()
         self._open: CallStarted | Literal["reasoning", "message"] | None = None
         self._item_id = ""
         self._text: list[str] = []
@@ -161,14 +191,27 @@ class Emitter:
 
     def start(self) -> list[Event]:
         """`response.created` and `response.in_progress`. The parent must be bound by now."""
-        self._require(Stage.NEW)
-        self.stage = Stage.STREAMING
-        snapshot = self._snapshot()
+        self._move(Step.START)
+        snapshot = self._begun = self._snapshot()
         return [
             ResponseCreated(sequence_number=self._next(), stream_id=self._lane, response=snapshot),
             ResponseInProgress(
                 sequence_number=self._next(), stream_id=self._lane, response=snapshot
             ),
+        ]
+
+    def keep_alive(self) -> list[Event]:
+        """Say again that the response is in progress, for clients that count events as life.
+
+        The one event that is legal at any point between the first and the terminal one; nothing
+        once the output is whole.
+        """
+        if self.stage is not Stage.STREAMING:
+            return []
+        return [
+            ResponseInProgress(
+                sequence_number=self._next(), stream_id=self._lane, response=self._begun
+            )
         ]
 
     def feed(self, part: Part) -> list[Event]:
@@ -177,8 +220,8 @@ class Emitter:
         Raises:
             InvalidTransition: the part does not fit what is open; a bug of the model adapter.
         """
-        if self.stage is not Stage.STREAMING:
-            raise InvalidTransition(f"a part while the response is {self.stage.value}")
+        if self.stage is not Stage.STREAMING:  # every token comes this way: the table is slower
+            self._move(Step.PART)
         opened = self._open
         match part:
             case TextDelta(text):
@@ -210,11 +253,10 @@ class Emitter:
 
         An item still open is whole if the model stopped by itself, and cut otherwise.
         """
-        self._require(Stage.STREAMING)
+        self._move(Step.CLOSE)
         reason = finished.reason
         closing: ItemStatus = "completed" if reason == "stop" else "incomplete"
         events = self._close_item(closing) if self._open else []
-        self.stage = Stage.CLOSED
         response = self.response
         response.usage = Usage.count(
             prompt=finished.num_prompt_tokens,
@@ -235,7 +277,7 @@ class Emitter:
         Args:
             now: Unix seconds, for `completed_at`.
         """
-        self._require(Stage.CLOSED)
+        self._move(Step.SEAL)
         response = self.response
         if response.status == "completed":
             response.completed_at = now
@@ -245,14 +287,13 @@ class Emitter:
 
     def complete(self, sealed: Raw) -> ResponseCompleted | ResponseIncomplete:
         """The terminal event of a response that was closed and sealed."""
-        self._require(Stage.CLOSED)
-        self.stage = Stage.ENDED
+        self._move(Step.COMPLETE)
         kind = ResponseCompleted if self.response.status == "completed" else ResponseIncomplete
         return kind(sequence_number=self._next(), stream_id=self._lane, response=sealed)
 
     def announce(self, error: WireError) -> ErrorEvent:
         """The `error` event that goes before `response.failed` on SSE (section 5.3)."""
-        self._require(Stage.STREAMING, Stage.CLOSED)
+        self._move(Step.ANNOUNCE)
         lane = self._lane if isinstance(self._lane, str) else None
         return error_event(error, sequence_number=self._next(), stream_id=lane)
 
@@ -263,8 +304,7 @@ class Emitter:
             code: One of the protocol's response error codes, such as `server_error`.
             message: What a person can act on; no internals.
         """
-        self._require(Stage.STREAMING, Stage.CLOSED)
-        self.stage = Stage.ENDED
+        self._move(Step.FAIL)
         response = self.response
         response.status = "failed"
         response.incomplete_details = None
@@ -276,8 +316,7 @@ class Emitter:
 
     def cancel(self) -> ResponseFailed:
         """`response.failed` with status `cancelled`: no error, no output, no usage."""
-        self._require(Stage.STREAMING, Stage.CLOSED)
-        self.stage = Stage.ENDED
+        self._move(Step.CANCEL)
         response = self.response
         response.status = "cancelled"
         response.incomplete_details = None
@@ -593,9 +632,11 @@ class Emitter:
     def _snapshot(self) -> Raw:
         return Raw(encode(self.response))
 
-    def _require(self, *stages: Stage) -> None:
-        if self.stage not in stages:
-            raise InvalidTransition(f"not while the response is {self.stage.value}")
+    def _move(self, step: Step) -> None:
+        target = TRANSITIONS.get((self.stage, step))
+        if target is None:
+            raise InvalidTransition(f"{step.value} while the response is {self.stage.value}")
+        self.stage = target
 
 
 EMPTY_TEXT_PART = Raw(encode(OutputText(text="")))

@@ -1,7 +1,7 @@
 """One lane of a connection: its requests run one at a time, in the order they came.
 
-    IDLE ──submit──> WAITING ──start──> RUNNING ──finish──> IDLE, or WAITING if more wait
-    any ──close──> CLOSED
+    IDLE ──submit──> WAITING ──start──> RUNNING ──finish──> IDLE, and WAITING if more wait
+    WAITING ──drop──> IDLE           any ──close──> CLOSED
 
 A lane does not start its own requests: the connection does, because the number of responses in
 flight is limited over all lanes together (protocol.md section 8.4).
@@ -36,6 +36,7 @@ class Move(Enum):
     SUBMIT = "submit"
     START = "start"
     FINISH = "finish"
+    DROP = "drop"
     CLOSE = "close"
 
 
@@ -44,7 +45,10 @@ TRANSITIONS: Final[dict[tuple[State, Move], State]] = {
     (State.WAITING, Move.SUBMIT): State.WAITING,
     (State.RUNNING, Move.SUBMIT): State.RUNNING,
     (State.WAITING, Move.START): State.RUNNING,
-    (State.RUNNING, Move.FINISH): State.IDLE,  # or WAITING, see `finish`
+    (State.RUNNING, Move.FINISH): State.IDLE,
+    (State.IDLE, Move.DROP): State.IDLE,
+    (State.WAITING, Move.DROP): State.IDLE,
+    (State.RUNNING, Move.DROP): State.RUNNING,
     (State.IDLE, Move.CLOSE): State.CLOSED,
     (State.WAITING, Move.CLOSE): State.CLOSED,
     (State.RUNNING, Move.CLOSE): State.CLOSED,
@@ -86,11 +90,18 @@ class Lane(Generic[T]):
         return self.running
 
     def finish(self) -> None:
-        """The running request ended, however it ended."""
+        """The running request ended, however it ended; those that wait are as if new."""
         self._move(Move.FINISH)
         self.running = None
         if self.waiting:
-            self.state = State.WAITING
+            self._move(Move.SUBMIT)
+
+    def drop(self) -> list[T]:
+        """Take out what waits and return it; what runs goes on."""
+        self._move(Move.DROP)
+        dropped = list(self.waiting)
+        self.waiting.clear()
+        return dropped
 
     def close(self) -> T | None:
         """Drop what waits; return the request that must be cancelled, if one runs."""

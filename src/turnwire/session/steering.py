@@ -4,6 +4,7 @@
         │                              continues the response
         ├──the client owes tool results──> pending ──that create arrives──> committed
         └──the response failed, or the lane moved on──> failed
+    committed ──that input is refused before its response.created──> failed
 
 A steer never rewrites what was sent: the running item is finished, the response ends, and the
 steer is read by what comes next (protocol.md section 9.1). Steers live on their connection.
@@ -57,6 +58,8 @@ TRANSITIONS: Final[dict[tuple[SteerState, SteerMove], SteerState]] = {
     (SteerState.ACCEPTED, SteerMove.FAIL): SteerState.FAILED,
     (SteerState.PENDING, SteerMove.COMMIT): SteerState.COMMITTED,
     (SteerState.PENDING, SteerMove.FAIL): SteerState.FAILED,
+    # The request that it became part of was refused before its `response.created`.
+    (SteerState.COMMITTED, SteerMove.FAIL): SteerState.FAILED,
 }
 
 

@@ -16,14 +16,16 @@ from bench.report import RESULTS, print_table, record
 def main() -> int:
     """Run the benches that were named, or all of them; the exit status is for failures only."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
-    listed = "\n".join(f"{name}: {bench.question}" for name, bench in BENCHES.items())
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.epilog = listed
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *BENCHES])
+    parser.epilog = "\n".join(f"{name}: {bench.question}" for name, bench in BENCHES.items())
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="seconds, to see that they work")
     parser.add_argument("--json", action="store_true", help="one JSON line per bench, no table")
     parser.add_argument("--save", action="store_true", help=f"append to {RESULTS.name}/NAME.jsonl")
     args = parser.parse_args()
+    unknown = [name for name in args.names if name not in BENCHES]
+    if unknown:
+        parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     if len(args.names) == 1:
         _measure(args.names[0], quick=args.quick, as_json=args.json, save=args.save)
         return 0

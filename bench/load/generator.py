@@ -33,6 +33,8 @@ OUTPUT_TOKENS = 17
 TURNS_OF_CONVERSATION = 50
 """Then a new conversation begins, so that contexts stay as small as they are in a task."""
 
+GOODBYE_SEC = 10.0
+
 HANDSHAKE = (
     b"GET /v1/responses HTTP/1.1\r\nHost: localhost\r\n"
     b"Connection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -75,6 +77,9 @@ class Tally:
         self.whole_turns = 0
         self.latencies_sec: list[float] = []
         self.failure: str | None = None
+        self.over = False  # set when it was measured: clients go after the turn they are in
+        self.num_clients = 0
+        self.all_gone = asyncio.Event()
 
     def add(self, events: int, sec: float) -> None:
         """One turn ended."""
@@ -100,15 +105,15 @@ class Client(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no class of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        self._tally.num_clients += 1
         self._begin()
 
     def connection_lost(self, error: Exception | None) -> None:
-        if self._tally.failure is None:
+        self._tally.num_clients -= 1
+        if not self._tally.num_clients:
+            self._tally.all_gone.set()
+        if self._tally.failure is None and not self._tally.over:
             self._tally.failure = f"the server closed the connection: {error}"
-
-    def close(self) -> None:
-        """Go away without a word."""
-        self._transport.abort()
 
     def _begin(self) -> None:
         self._ask()
@@ -139,7 +144,10 @@ class Client(asyncio.Protocol):
 
     def _ended(self) -> None:
         self._tally.add(self._events, time.perf_counter() - self._sent_at)
-        self._ask()
+        if self._tally.over:
+            self._transport.close()
+        else:
+            self._ask()
 
 
 class WebSocketClient(Client):
@@ -251,9 +259,8 @@ async def _load(
     address = urlsplit(url)
     host, port = address.hostname or "", address.port or 80
     tally = Tally()
-    made = [
-        await loop.create_connection(lambda: client(tally), host, port) for _ in range(connections)
-    ]
+    for _ in range(connections):
+        await loop.create_connection(lambda: client(tally), host, port)
     await asyncio.sleep(warm_sec)
     turns, events, whole = tally.turns, tally.events, tally.whole_turns
     tally.latencies_sec.clear()
@@ -263,10 +270,11 @@ async def _load(
     wall_sec, cpu_sec = time.perf_counter() - begin, time.process_time() - cpu
     _say("end")
     turns, events, whole = tally.turns - turns, tally.events - events, tally.whole_turns - whole
-    latencies = tally.latencies_sec
+    latencies = tally.latencies_sec[:]
+    tally.over = True
+    async with asyncio.timeout(GOODBYE_SEC):
+        await tally.all_gone.wait()
     failure = tally.failure
-    for _, one in made:
-        one.close()
     if failure is None and len(latencies) < 2:
         failure = "no turn ended in time"
     if failure is not None:

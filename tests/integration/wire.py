@@ -138,15 +138,18 @@ class Wire:
     async def send_split(self, data: bytes, position: int) -> None:
         """Write bytes in two packets that the server reads one after the other."""
         await self.send(data[:position])
-        # Both ends run in this loop: twice round, and the server has read what there is.
-        for _ in range(3):
-            await asyncio.sleep(0)
+        await let_server_read()
         await self.send(data[position:])
 
     async def read_line(self) -> bytes:
         """Read one line as it is."""
         async with asyncio.timeout(PATIENCE_SEC):
             return await self.reader.readuntil(b"\n")
+
+    async def read_all(self) -> bytes:
+        """Read until the server closes."""
+        async with asyncio.timeout(PATIENCE_SEC):
+            return await self.reader.read()
 
     async def read_head(self) -> Answer:
         """Read status line and headers."""
@@ -314,6 +317,12 @@ class WebSocketConnection(Wire):
         return int.from_bytes(payload[:2], "big")
 
 
+async def let_server_read() -> None:
+    """Give the server the loop, which both ends share, until it has read what was sent."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
 async def _dial(url: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     place = urlsplit(url)
     async with asyncio.timeout(PATIENCE_SEC):
@@ -345,6 +354,7 @@ async def open_websocket(
     try:
         for chunk in chunks or [handshake(headers)]:
             await wire.send(chunk)
+            await let_server_read()
         check_accepted(await wire.read_head())
         yield wire
     finally:

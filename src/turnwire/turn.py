@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from typing import Final, Protocol
 
 from msgspec import Raw, Struct
@@ -37,7 +37,9 @@ from turnwire.protocol.events import ErrorEvent, Event, ResponseFailed
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
+from turnwire.session.coalescer import Coalescer
 from turnwire.session.emitter import Emitter, ReasoningView
+from turnwire.session.fairness import FairGate
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
@@ -53,6 +55,11 @@ LARGE_INPUT_BYTES: Final = 32_768
 
 class Sink(Protocol):
     """Where a turn's events go. `send` never waits; `drain` does when the client is slow."""
+
+    @property
+    def slow(self) -> bool:
+        """Whether the client is behind: fewer and larger events serve it better."""
+        ...
 
     @property
     def congested(self) -> bool:
@@ -79,6 +86,11 @@ class Remembered(Struct, frozen=True, eq=False):
     context: Context
     tools: ToolSet
 
+    @property
+    def num_bytes(self) -> int:
+        """About what it holds in memory: text, and the token ids of the same text."""
+        return 2048 + 2 * self.context.num_chars
+
 
 class Order(Struct, kw_only=True, eq=False):
     """What a transport asks for.
@@ -90,12 +102,15 @@ class Order(Struct, kw_only=True, eq=False):
         models: Names this caller may use, or None for all.
         transport: For metrics, and for what a fault looks like.
         stream_id: The lane, echoed on events; None on the default lane and over HTTP.
+        client: Who shares a turn at the engine's slots: a connection, or an owner over HTTP.
         parent: What the connection remembers of `previous_response_id`, if anything.
         tools: The tools of the turn before, if any; equal bytes are not decoded again.
         remember: Called when the response became continuable, before its terminal event.
         clock: The stopwatch, started when the request arrived.
         cancelled: Set before the turn's task is cancelled because the client asked for it
             (`response.cancel`): the response then ends as cancelled.
+        stopped_by: Set before the turn's task is cancelled because the server has to end it: the
+            response then fails with this error.
         steered: Set when the client sent new messages for the running response: it then ends
             after the item it is at.
         emitter: Set when the response begins; numbers what else is said about it.
@@ -107,11 +122,13 @@ class Order(Struct, kw_only=True, eq=False):
     models: frozenset[str] | None = None
     transport: Transport
     stream_id: str | None = None
+    client: Hashable = None
     parent: Context | None = None
     tools: ToolSet | None = None
     remember: Callable[[Remembered], None] | None = None
     clock: StageClock
     cancelled: bool = False
+    stopped_by: WireError | None = None
     steered: bool = False
     emitter: Emitter | None = None
 
@@ -131,6 +148,7 @@ class Ended(Struct, frozen=True, kw_only=True):
 class _Started(Struct, frozen=True, eq=False):
     """A turn that passed every check."""
 
+    model: Model
     prepared: Prepared
     emitter: Emitter
     tools: ToolSet
@@ -147,7 +165,6 @@ class Turns:
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
         max_in_flight: Responses that run at the same time; further ones are refused.
-        num_in_flight: Those that run now.
     """
 
     def __init__(
@@ -167,7 +184,8 @@ class Turns:
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
         self.max_in_flight: Final = max_in_flight
-        self.num_in_flight = 0
+        self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
+        self._gates: Final[dict[str, FairGate[Hashable, asyncio.Future[None]]]] = {}
         self._now: Final = now
 
     async def run(self, order: Order, connect: Callable[[], Awaitable[Sink]]) -> Ended:
@@ -181,12 +199,12 @@ class Turns:
             WireError: it was refused before `response.created`; nothing was sent.
             asyncio.CancelledError: the client is gone; the engine was stopped, nothing stored.
         """
-        if self.num_in_flight >= self.max_in_flight:
+        if len(self._running) >= self.max_in_flight:
             raise Overloaded(
-                f"{self.num_in_flight} responses run already, the limit of this server.",
+                f"{len(self._running)} responses run already, the limit of this server.",
                 retry_after_sec=1,
             )
-        self.num_in_flight += 1
+        self._running[order] = asyncio.current_task()
         self.metrics.responses_in_flight.inc()
         status = "refused"
         try:
@@ -196,10 +214,26 @@ class Turns:
             status = started.emitter.response.status
             return ended
         finally:
-            self.num_in_flight -= 1
+            del self._running[order]
             self.metrics.responses_in_flight.dec()
             self.metrics.response_ended(status, order.transport)
             self.metrics.observe_turn(order.clock, order.transport)
+
+    @property
+    def num_in_flight(self) -> int:
+        """Turns that run now, over all transports."""
+        return len(self._running)
+
+    def tasks(self) -> list[asyncio.Task[object]]:
+        """The tasks that run turns now."""
+        return [task for task in self._running.values() if task is not None]
+
+    def stop_all(self, error: WireError) -> None:
+        """End every running turn; each tells its client that it failed with this error."""
+        for order, task in self._running.items():
+            if task is not None:
+                order.stopped_by = error
+                task.cancel()
 
     # -- resolve, check, render
 
@@ -258,7 +292,7 @@ class Turns:
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
         clock.mark("render")
-        return _Started(prepared, emitter, tools, response.store)
+        return _Started(model, prepared, emitter, tools, response.store)
 
     def _model(self, order: Order) -> Model:
         name = order.request.model or self.default_model
@@ -311,9 +345,11 @@ class Turns:
             await self._settle(order, started, sealed)
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not order.cancelled or task is None:
+            if task is None or not (order.cancelled or order.stopped_by):
                 raise
             task.uncancel()
+            if order.stopped_by is not None:
+                return await self._fail(order, started, sink, order.stopped_by)
             return await self._end(order, started, sink, emitter.cancel())
         except Exception as error:
             return await self._fail(order, started, sink, error)
@@ -330,15 +366,23 @@ class Turns:
             return await self._warm(started)
         waiting: ClockStage = "prefill"
         emitting: ClockStage = "first_token"
-        async with aclosing(prepared.respond()) as parts:
+        held: Coalescer | None = None
+        async with self._slot(order, started), aclosing(prepared.respond()) as parts:
             async for part in parts:
                 clock.mark(waiting)
-                events = emitter.feed(part)
+                if held is None and not sink.slow:
+                    events = emitter.feed(part)
+                else:
+                    held = held or Coalescer()
+                    joined = held.hold(part) if sink.slow else [*held.release(), part]
+                    events = [event for one in joined for event in emitter.feed(one)]
+                    held = None if held.is_empty else held
                 if events:
                     sink.send(events)
                 clock.mark(emitting)
                 waiting, emitting = "decode", "emit"
                 if sink.congested:
+                    # The engine waits with us: nobody asks it for its next token.
                     await sink.drain()
                 if type(part) is Finished:
                     return part
@@ -349,6 +393,26 @@ class Turns:
         finished = prepared.interrupted()
         sink.send(emitter.feed(finished))
         return finished
+
+    @asynccontextmanager
+    async def _slot(self, order: Order, started: _Started) -> AsyncIterator[None]:
+        """Hold a place at the model, given out by turns of clients when all are taken."""
+        model = started.model
+        gate = self._gates.get(model.name)
+        if gate is None:
+            gate = self._gates[model.name] = FairGate(model.num_slots)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not gate.enter(order.client, waiter):
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if not gate.withdraw(order.client, waiter) and not waiter.cancelled():
+                    _pass_on(gate)  # the place came just before we left
+                raise
+        try:
+            yield
+        finally:
+            _pass_on(gate)
 
     async def _warm(self, started: _Started) -> Finished:
         finished = Finished(
@@ -420,6 +484,14 @@ class Turns:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
         return Ended(response=terminal.response, error=error)
+
+
+def _pass_on(gate: FairGate[Hashable, asyncio.Future[None]]) -> None:
+    """Give a place back, to a waiter that is still there."""
+    while (following := gate.leave()) is not None:
+        if not following.done():
+            following.set_result(None)
+            return
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

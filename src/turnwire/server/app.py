@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -18,19 +19,21 @@ from aiohttp import web
 from turnwire.config import Config
 from turnwire.context.recent import RecentContexts
 from turnwire.engines.sim import SIM_PROFILES
-from turnwire.errors import ConfigError, TooManyRequests
+from turnwire.errors import ConfigError, Overloaded, TooManyRequests
 from turnwire.history import History
 from turnwire.models.base import Model
 from turnwire.models.embedded import embedded_models
 from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
-from turnwire.server.auth import Authenticator
+from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.faults import fault_middleware, stamp
 from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
 from turnwire.server.local import local_middleware
-from turnwire.server.websocket import Socket
+from turnwire.server.shutdown import drain
+from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
 from turnwire.session.connection import ConnectionLimits
+from turnwire.session.watch import Watch
 from turnwire.store.base import Store
 from turnwire.store.memory import MemoryStore
 from turnwire.store.sqlite import SqliteStore
@@ -39,6 +42,8 @@ from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
 __all__ = ["Server", "run", "serve"]
+
+BEAT_SEC: Final = 1.0
 
 
 class Server:
@@ -59,6 +64,7 @@ class Server:
         self.url = ""
         self._store: Final = store
         self._sockets: Final[set[Socket]] = set()
+        self._num_sockets: Final[Counter[str]] = Counter()
         self._draining = False
         self._authenticator: Final = Authenticator(config.keys)
         history = History(store, _sealer(config), RecentContexts())
@@ -66,10 +72,23 @@ class Server:
             self.registry, history, self.metrics, max_in_flight=config.limits.max_in_flight
         )
         limits = config.limits
-        self._limits: Final = ConnectionLimits(
-            max_in_flight=limits.max_in_flight_per_connection,
-            max_lanes=limits.max_lanes_per_connection,
-            max_queued=limits.max_queued_per_connection,
+        websocket = config.websocket
+        self._socket_settings: Final = SocketSettings(
+            limits=ConnectionLimits(
+                max_in_flight=limits.max_in_flight_per_connection,
+                max_lanes=limits.max_lanes_per_connection,
+                max_queued=limits.max_queued_per_connection,
+                max_cached_bytes=limits.max_cached_bytes_per_connection,
+            ),
+            watch=Watch(
+                max_age_sec=websocket.max_age_sec,
+                idle_sec=websocket.idle_sec,
+                keepalive_sec=websocket.keepalive_sec,
+                stalled_sec=websocket.stalled_sec,
+            ),
+            max_message_bytes=config.server.max_message_bytes,
+            ping_sec=websocket.ping_sec,
+            compression=websocket.compression,
         )
         self._api: Final = Api(
             self._turns,
@@ -89,12 +108,11 @@ class Server:
             client_max_size=self.config.server.max_body_bytes,
         )
         app.on_response_prepare.append(stamp)
-        app.on_shutdown.append(self._drain)
         app.on_cleanup.append(self._cleanup)
         api = self._api
         app.add_routes(
             [
-                web.post("/v1/responses", api.create),
+                web.post("/v1/responses", self._create),
                 web.get("/v1/responses", self._connect, allow_head=False),
                 web.get("/v1/responses/{id}", api.retrieve, allow_head=False),
                 web.delete("/v1/responses/{id}", api.delete),
@@ -107,27 +125,62 @@ class Server:
         )
         return app
 
+    async def drain(self) -> None:
+        """End what runs and close what is open, within the configured time; see `shutdown`."""
+        self._draining = True
+        await drain(self._turns, self._sockets, self.config.server.shutdown_grace_sec)
+
+    async def beat(self) -> None:
+        """Look after the connections, about once a second, for ever."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(BEAT_SEC)
+            now = clock()
+            for number, one in enumerate(tuple(self._sockets), start=1):
+                one.beat(now)
+                if number % 500 == 0:
+                    await asyncio.sleep(0)
+
+    async def _create(self, request: web.Request) -> web.StreamResponse:
+        self._refuse_when_draining()
+        return await self._api.create(request)
+
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         caller = self._api.caller(request)
-        if len(self._sockets) >= self.config.limits.max_connections:
-            raise TooManyRequests(
-                f"This server has {len(self._sockets)} WebSocket connections open, its limit. "
-                "Try again later, or POST to this path.",
-                code="websocket_connection_limit_reached",
-                retry_after_sec=5,
+        self._refuse_when_draining()
+        self._refuse_too_many(caller)
+        if not self.config.websocket.enabled:
+            raise UpgradeRequired(
+                "WebSocket mode is off on this server: POST to this path instead."
             )
-        one = Socket(
-            self._turns,
-            caller,
-            self.metrics,
-            self._limits,
-            self.config.server.max_message_bytes,
-        )
+        one = Socket(self._turns, caller, self.metrics, self._socket_settings)
         self._sockets.add(one)
+        self._num_sockets[caller.owner] += 1
         try:
             return await one.run(request)
         finally:
             self._sockets.discard(one)
+            self._num_sockets[caller.owner] -= 1
+            if not self._num_sockets[caller.owner]:
+                del self._num_sockets[caller.owner]
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise Overloaded("The server is restarting; send the request again.", retry_after_sec=1)
+
+    def _refuse_too_many(self, caller: Caller) -> None:
+        limits = self.config.limits
+        for count, most, whose in (
+            (len(self._sockets), limits.max_connections, "This server has"),
+            (self._num_sockets[caller.owner], limits.max_connections_per_owner, "You have"),
+        ):
+            if count >= most:
+                raise TooManyRequests(
+                    f"{whose} {count} WebSocket connections open, the limit. Close one, try "
+                    "again later, or POST to this path.",
+                    code="websocket_connection_limit_reached",
+                    retry_after_sec=5,
+                )
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -146,10 +199,6 @@ class Server:
             metrics.engine_slots(name, "running", model.num_running)
             metrics.engine_slots(name, "waiting", model.num_waiting)
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
-
-    async def _drain(self, app: web.Application) -> None:
-        self._draining = True
-        await asyncio.gather(*(one.drain() for one in tuple(self._sockets)))
 
     async def _cleanup(self, app: web.Application) -> None:
         await self.registry.aclose()
@@ -207,7 +256,7 @@ async def serve(
         server.app(),
         access_log=None,
         handler_cancellation=True,
-        shutdown_timeout=config.server.shutdown_grace_sec,
+        shutdown_timeout=1.0,  # `drain` had its time before
     )
     await runner.setup()
     try:
@@ -219,7 +268,12 @@ async def serve(
         await site.start()
         host, port = runner.addresses[0][:2]
         server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        yield server
+        beat = asyncio.create_task(server.beat(), name="beat")
+        try:
+            yield server
+        finally:
+            await server.drain()
+            beat.cancel()
     finally:
         await runner.cleanup()
 

@@ -37,6 +37,7 @@ def json_answer(body: bytes, status: int = 200) -> web.Response:
 class _Nowhere:
     """The sink of a plain JSON answer: only the terminal object counts."""
 
+    slow = False
     congested = False
 
     def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
@@ -89,6 +90,7 @@ class Api:
             request=asked,
             response_id=new_id("resp"),
             owner=caller.owner,
+            client=caller.owner,
             models=caller.models,
             transport="sse" if asked.stream else "http",
             clock=clock,

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct
 from msgspec.json import encode
 
 from turnwire.context.pairing import OpenCall
-from turnwire.errors import ClientError, PayloadTooLarge, ServiceError, WireError
+from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge, ServiceError, WireError
 from turnwire.protocol.codec import error_event
 from turnwire.protocol.events import (
     Event,
@@ -27,7 +27,7 @@ from turnwire.protocol.events import (
     SteerRejected,
 )
 from turnwire.server.auth import Caller
-from turnwire.server.writer import Outbox, websocket_frame
+from turnwire.server.writer import Outbox, deflated_frame, websocket_frame
 from turnwire.session.actions import (
     Action,
     Cancel,
@@ -42,55 +42,79 @@ from turnwire.session.actions import (
 )
 from turnwire.session.connection import Connection, ConnectionLimits
 from turnwire.session.emitter import Emitter, Stage
+from turnwire.session.watch import Due, Pulse, Watch
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Ended, Order, Remembered, Turns
 
-__all__ = ["Socket", "UpgradeRequired"]
+__all__ = ["Socket", "SocketSettings", "UpgradeRequired"]
 
 log = get_logger()
 
 # Above the limit a client still gets a structured error, up to this much; then close 1009.
 GRACE_BYTES: Final = 1_048_576
-DRAINING: Final = WSCloseCode.SERVICE_RESTART  # 1012: clients reconnect
+# How long the terminal events of an expiring connection may take to be made.
+ENDING_SEC: Final = 2.0
 
 
 class UpgradeRequired(ClientError):
-    """GET /v1/responses without an Upgrade header."""
+    """GET /v1/responses without an Upgrade header, or where WebSocket mode is off."""
 
     status = 426
     default_code = "upgrade_required"
+
+
+class SocketSettings(Struct, frozen=True, kw_only=True):
+    """What all connections of a server have in common.
+
+    Attributes:
+        limits: Bounds of one connection.
+        watch: When it is old, idle, silent or stalled.
+        max_message_bytes: Largest message from the client.
+        ping_sec: Silence after which the client is pinged; 0 never.
+        compression: Agree to permessage-deflate.
+    """
+
+    limits: ConnectionLimits = ConnectionLimits()
+    watch: Watch = Watch()
+    max_message_bytes: int = 33_554_432
+    ping_sec: float = 40.0
+    compression: bool = False
 
 
 class Socket:
     """One WebSocket connection.
 
     Attributes:
+        caller: Who opened it.
         connection: Its state and decisions.
+        is_open: The handshake is done and the connection has not ended.
+        task: Runs the connection, once `run` was called.
     """
 
     def __init__(
-        self,
-        turns: Turns,
-        caller: Caller,
-        metrics: Metrics,
-        limits: ConnectionLimits,
-        max_message_bytes: int,
+        self, turns: Turns, caller: Caller, metrics: Metrics, settings: SocketSettings
     ) -> None:
-        self.connection: Final[Connection[Remembered]] = Connection(limits)
+        self.caller: Final = caller
+        self.connection: Final[Connection[Remembered]] = Connection(settings.limits)
+        self.is_open = False
+        self.task: asyncio.Task[object] | None = None
         self._turns: Final = turns
-        self._caller: Final = caller
         self._metrics: Final = metrics
-        self._max_message_bytes: Final = max_message_bytes
+        self._settings: Final = settings
         self._ws: Final = web.WebSocketResponse(
-            max_msg_size=max_message_bytes + GRACE_BYTES, compress=False, decode_text=False
+            max_msg_size=settings.max_message_bytes + GRACE_BYTES,
+            heartbeat=settings.ping_sec or None,
+            compress=settings.compression,
+            decode_text=False,
         )
         self._running: Final[dict[Job, tuple[asyncio.Task[None], Order]]] = {}
-        self._draining = False
+        self._closing: WSCloseCode | None = None
         # Set in `run`, once the handshake is done.
         self._outbox: Outbox
         self._tasks: asyncio.TaskGroup
+        self._opened_sec = self._heard_sec = 0.0
 
     async def run(self, request: web.Request) -> web.WebSocketResponse:
         """Serve the connection until either side ends it; none of its tasks is left then.
@@ -102,33 +126,92 @@ class Socket:
             raise UpgradeRequired(
                 "GET /v1/responses is WebSocket mode: send an Upgrade, or POST to this path."
             )
+        self.task = asyncio.current_task()
         await self._ws.prepare(request)
         transport = request.transport
         if transport is None:
             return self._ws
-        self._outbox = Outbox(transport, request.writer, websocket_frame)
+        bits = self._ws.compress
+        frame = deflated_frame(int(bits)) if bits else websocket_frame
+        self._outbox = Outbox(transport, request.writer, frame)
+        self._opened_sec = self._heard_sec = asyncio.get_running_loop().time()
         self._metrics.websocket_connections.inc()
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                self.is_open = True
                 try:
                     await self._read()
                 finally:
+                    self.is_open = False
                     self._perform(self.connection.disconnect())
         finally:
             self._metrics.websocket_connections.dec()
             self._metrics.websocket_closed(self._ws.close_code or 1006)
         return self._ws
 
-    async def drain(self) -> None:
-        """The server is going: close now if idle, else when the running responses have ended."""
-        self._draining = True
-        if not self._running:
-            await self._close()
+    def beat(self, now: float) -> None:
+        """Do what is due: called by the server about once a second.
+
+        Args:
+            now: The loop's clock.
+        """
+        if not self.is_open:
+            return
+        outbox, connection = self._outbox, self.connection
+        pulse = Pulse(
+            age=now - self._opened_sec,
+            unheard=now - self._heard_sec,
+            unsaid=now - outbox.written_sec,
+            stalled=outbox.stalled_sec(now),
+            busy=connection.num_in_flight > 0,
+            remembers=len(connection.cache) > 0,
+        )
+        match self._settings.watch.due(pulse):
+            case Due.CUT_OFF:
+                outbox.abort()
+            case Due.EXPIRE if not connection.draining:
+                self._tasks.create_task(self._expire(), name="expire")
+            case Due.CLOSE_IDLE:
+                self.close_soon(WSCloseCode.GOING_AWAY)
+            case Due.KEEP_ALIVE:
+                for _, order in self._running.values():
+                    if order.emitter is not None:
+                        outbox.send(order.emitter.keep_alive(), flush=True)
+            case _:
+                pass
+
+    def close_soon(self, code: WSCloseCode) -> None:
+        """Take no more creates; close now if nothing runs, else when what runs has ended."""
+        if self._closing is None and self.is_open:
+            self._closing = code
+            self._perform(self.connection.drain())
+            if not self._running:
+                self._tasks.create_task(self._close(), name="close")
+
+    async def _expire(self) -> None:
+        """End a connection that is too old: what runs fails, the client is told, then close."""
+        error = InvalidRequest(
+            "Responses websocket connection limit reached "
+            f"({self._settings.watch.max_age_sec / 60:g} minutes). Create a new websocket "
+            "connection to continue.",
+            code="websocket_connection_limit_reached",
+        )
+        self._perform(self.connection.drain())
+        jobs = [task for task, _ in self._running.values()]
+        for task, order in self._running.values():
+            order.stopped_by = error
+            task.cancel()
+        if jobs:
+            await asyncio.wait(jobs, timeout=ENDING_SEC)
+        self._refuse(error, None)
+        self._closing = WSCloseCode.GOING_AWAY
+        await self._close()
 
     async def _read(self) -> None:
         while True:
             message = await self._ws.receive()
             if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+                self._heard_sec = asyncio.get_running_loop().time()
                 self._receive(message.data)
                 if self._outbox.congested:
                     # A client that sends and does not read must not fill our memory with errors.
@@ -138,11 +221,12 @@ class Socket:
 
     def _receive(self, data: bytes) -> None:
         self._metrics.received("websocket", len(data))
-        if len(data) > self._max_message_bytes:
+        most = self._settings.max_message_bytes
+        if len(data) > most:
             self._refuse(
                 PayloadTooLarge(
-                    f"The message is larger than {self._max_message_bytes} bytes. Send less, or "
-                    "raise server.max_message_bytes."
+                    f"The message is larger than {most} bytes. Send less, or raise "
+                    "server.max_message_bytes."
                 ),
                 None,
             )
@@ -223,15 +307,19 @@ class Socket:
         return Order(
             request=job.request,
             response_id=job.response_id,
-            owner=self._caller.owner,
-            models=self._caller.models,
+            owner=self.caller.owner,
+            models=self.caller.models,
             transport="websocket",
             stream_id=job.lane,
+            client=self,
             parent=parent.context if parent else None,
             tools=latest.tools if latest else None,
-            remember=lambda entry: self._perform(connection.remember(job, entry)),
+            remember=lambda entry: self._remember(job, entry),
             clock=clock,
         )
+
+    def _remember(self, job: Job, entry: Remembered) -> None:
+        self._perform(self.connection.remember(job, entry, entry.num_bytes))
 
     async def _job(self, job: Job, order: Order) -> None:
         order.clock.mark("queue")
@@ -242,13 +330,15 @@ class Socket:
         except WireError as error:
             self._refuse(error, job.lane)
         except asyncio.CancelledError:
-            if not order.cancelled:
+            # Before it began to answer: there is no response to end.
+            if order.cancelled:
+                outcome = Outcome(continuable=False)
+                cancelled = ClientError("The request was cancelled.", code="response_cancelled")
+                self._refuse(cancelled, job.lane)
+            elif order.stopped_by is not None:
+                self._refuse(order.stopped_by, job.lane)
+            else:
                 raise
-            # Cancelled before it began to answer: there is no response to end.
-            outcome = Outcome(continuable=False)
-            self._refuse(
-                ClientError("The request was cancelled.", code="response_cancelled"), job.lane
-            )
         except ConnectionError:
             pass  # the client is gone; the reader sees it too and ends the connection
         except Exception as error:
@@ -257,7 +347,7 @@ class Socket:
         finally:
             self._perform(self.connection.finished(job, outcome))
             del self._running[job]
-            if self._draining and not self._running and not self.connection.closed:
+            if self._closing is not None and not self._running and self.is_open:
                 await self._close()
 
     def _outcome(self, job: Job, ended: Ended) -> Outcome:
@@ -276,7 +366,15 @@ class Socket:
 
     async def _close(self) -> None:
         self._outbox.flush()
-        await self._ws.close(code=DRAINING, message=b"the server is restarting")
+        if self._closing is None:
+            raise AssertionError("who closes says why first")
+        await self._ws.close(code=self._closing, message=CLOSE_REASONS[self._closing])
+
+
+CLOSE_REASONS: Final = {
+    WSCloseCode.SERVICE_RESTART: b"the server is restarting",
+    WSCloseCode.GOING_AWAY: b"the connection is old or idle; open a new one",
+}
 
 
 def _stub(call: OpenCall) -> Raw:

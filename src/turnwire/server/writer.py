@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -18,25 +19,52 @@ from aiohttp.abc import AbstractStreamWriter
 from turnwire.protocol.codec import encode_event, sse_prefix
 from turnwire.protocol.events import TERMINAL_EVENTS, ErrorEvent, Event
 
-__all__ = ["Outbox", "sse_chunk", "sse_frame", "websocket_frame"]
+__all__ = ["Outbox", "deflated_frame", "sse_chunk", "sse_frame", "websocket_frame"]
 
 FLUSH_BYTES: Final = 32_768
 FLUSH_SEC: Final = 0.001
+SLOW_BYTES: Final = 32_768
+"""Unsent bytes above which a client counts as slow: its deltas are joined."""
 HIGH_WATER_BYTES: Final = 262_144
-"""Unsent bytes in the transport above which a turn waits for its client."""
+"""Unsent bytes above which a turn, and with it its engine, waits for the client."""
+
+DEFLATE_BYTES: Final = 1024
+"""Smaller messages gain little from compression."""
 
 Frame = Callable[[Event | ErrorEvent], bytes]
 
 
 def websocket_frame(event: Event | ErrorEvent) -> bytes:
     """One unmasked, final text frame (RFC 6455 section 5.2) holding the event."""
-    payload = encode_event(event)
+    return _frame(0x81, encode_event(event))
+
+
+def _frame(head: int, payload: bytes) -> bytes:
     size = len(payload)
     if size < 126:
-        return b"\x81" + size.to_bytes(1, "big") + payload
+        return bytes((head, size)) + payload
     if size < 65_536:
-        return b"\x81\x7e" + size.to_bytes(2, "big") + payload
-    return struct.pack("!BBQ", 0x81, 127, size) + payload
+        return bytes((head, 126, size >> 8, size & 0xFF)) + payload
+    return struct.pack("!BBQ", head, 127, size) + payload
+
+
+def deflated_frame(window_bits: int) -> Frame:
+    """Frames for a connection that agreed to permessage-deflate (RFC 7692).
+
+    Each message is compressed by itself, which every negotiated parameter allows; small ones
+    are sent as they are, which is allowed too.
+    """
+
+    def frame(event: Event | ErrorEvent) -> bytes:
+        payload = encode_event(event)
+        if len(payload) < DEFLATE_BYTES:
+            return _frame(0x81, payload)
+        deflate = zlib.compressobj(1, zlib.DEFLATED, -window_bits)
+        packed = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
+        # Section 7.2.1: the empty block at the end is left out; the first reserved bit is set.
+        return _frame(0xC1, packed[:-4])
+
+    return frame
 
 
 def sse_frame(event: Event | ErrorEvent) -> bytes:
@@ -70,17 +98,24 @@ class Outbox:
 
     Attributes:
         num_bytes: Bytes handed to the transport so far.
+        written_sec: When the last of them were, by the loop's clock.
+        congested: So much is unsent that a turn should `drain` before it makes more.
     """
 
     __slots__ = (
         "_frame",
         "_frames",
         "_loop",
+        "_moved_sec",
         "_size",
+        "_slow",
+        "_taken",
         "_timer",
         "_transport",
         "_writer",
+        "congested",
         "num_bytes",
+        "written_sec",
     )
 
     def __init__(
@@ -103,14 +138,36 @@ class Outbox:
         self._frames: list[bytes] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._slow = False
+        # Bytes that had left the transport when that number last grew, and when that was.
+        self._taken = 0
+        self._moved_sec = self._loop.time()
+        self.congested = False
         self.num_bytes = 0
+        self.written_sec = self._moved_sec
 
     @property
-    def congested(self) -> bool:
-        """Whether so much is unsent that a turn should `drain` before it makes more."""
-        return (
-            self._size > FLUSH_BYTES or self._transport.get_write_buffer_size() > HIGH_WATER_BYTES
-        )
+    def slow(self) -> bool:
+        """Whether the client is behind, so that fewer and larger events serve it better."""
+        if self._slow:
+            self._slow = self._transport.get_write_buffer_size() > SLOW_BYTES
+        return self._slow
+
+    def stalled_sec(self, now: float) -> float:
+        """Seconds for which the client has taken nothing of what is there for it.
+
+        Exact to the distance of two calls: it is asked at every beat of the server's clock.
+        """
+        unsent = self._transport.get_write_buffer_size()
+        taken = self.num_bytes - unsent
+        if not unsent or taken != self._taken:
+            self._taken = taken
+            self._moved_sec = now
+        return now - self._moved_sec
+
+    def abort(self) -> None:
+        """Drop the connection and all that is unsent; whoever waits in `drain` is woken."""
+        self._transport.abort()
 
     def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
         """Queue events in order; write them now if `flush`, else within a millisecond."""
@@ -134,9 +191,14 @@ class Outbox:
         data = b"".join(self._frames)
         self._frames.clear()
         self._size = 0
-        if not self._transport.is_closing():
-            self._transport.write(data)
-            self.num_bytes += len(data)
+        if self._transport.is_closing():
+            return
+        self._transport.write(data)
+        self.num_bytes += len(data)
+        self.written_sec = self._loop.time()
+        unsent = self._transport.get_write_buffer_size()
+        self._slow = unsent > SLOW_BYTES
+        self.congested = unsent > HIGH_WATER_BYTES
 
     async def drain(self) -> None:
         """Wait until the transport has room again.
@@ -146,3 +208,4 @@ class Outbox:
         """
         self.flush()
         await self._writer.drain()
+        self.congested = False

@@ -30,7 +30,7 @@ from turnwire.errors import ParentNotKept, StoreError
 from turnwire.store.base import StoredTurn
 from turnwire.store.statements import named, script
 
-__all__ = ["Committed", "Database", "Deletion", "Write"]
+__all__ = ["Committed", "Database", "Deletion", "Write", "use_wal"]
 
 APPLICATION_ID: Final = int.from_bytes(b"Twir")
 """Marks the file as ours; `file` shows it, and no other program's database is mistaken for it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import zlib
 from collections.abc import Sequence
 
 import pytest
@@ -11,7 +12,7 @@ from aiohttp.http_websocket import WSMsgType
 from msgspec import Raw
 
 from turnwire.protocol.events import OutputTextDelta, ResponseCompleted
-from turnwire.server.writer import Outbox, sse_chunk, sse_frame, websocket_frame
+from turnwire.server.writer import Outbox, deflated_frame, sse_chunk, sse_frame, websocket_frame
 
 
 def delta(text: str = "a", number: int = 0) -> OutputTextDelta:
@@ -136,11 +137,50 @@ async def test_nothing_is_written_to_a_closing_transport() -> None:
 
 
 async def test_a_slow_client_makes_its_turn_wait() -> None:
-    """The outbox is congested while the transport holds much unsent; drain flushes first."""
+    """The outbox is congested when much stays unsent; drain flushes first and clears it."""
     box, tap, gate = outbox()
-    before = box.congested
+    box.send([delta()], flush=True)
+    before = (box.slow, box.congested)
     tap.unsent = 10_000_000
-    assert (False, True) == (before, box.congested)
+    box.send([delta()], flush=True)
+    after = (box.slow, box.congested)
     box.send([delta()])
     await box.drain()
-    assert (1, 1) == (len(tap.writes), gate.drains)
+    assert ((False, False), (True, True)) == (before, after)
+    assert (3, 1, False) == (len(tap.writes), gate.drains, box.congested)
+
+
+async def test_a_client_that_catches_up_is_not_slow_any_more() -> None:
+    """Slowness is looked at again, without another write."""
+    box, tap, _ = outbox()
+    tap.unsent = 50_000
+    box.send([delta()], flush=True)
+    slow = box.slow
+    tap.unsent = 0
+    assert (True, False) == (slow, box.slow)
+
+
+async def test_a_client_that_takes_nothing_is_stalled() -> None:
+    """Seconds count while bytes wait and none leaves; one that leaves starts them anew."""
+    box, tap, _ = outbox()
+    frame = len(websocket_frame(delta()))
+    tap.unsent = frame
+    box.send([delta()], flush=True)
+    now = box.written_sec
+    box.stalled_sec(now)
+    waited = box.stalled_sec(now + 9)
+    tap.unsent = frame - 1
+    moved = box.stalled_sec(now + 10)
+    tap.unsent = 0
+    assert (9, 0, 0) == (round(waited), moved, box.stalled_sec(now + 20))
+
+
+def test_a_deflated_frame_inflates_to_its_event() -> None:
+    """Large messages are compressed by themselves, small ones sent as they are."""
+    small, large = delta("a"), delta("x" * 5000)
+    frame = deflated_frame(15)
+    assert websocket_frame(small) == frame(small)
+    data = frame(large)
+    assert (0xC1, 126) == (data[0], data[1])
+    inflated = zlib.decompressobj(-15).decompress(data[4:] + b"\x00\x00\xff\xff")
+    assert parse(websocket_frame(large)) == [inflated]

@@ -272,6 +272,22 @@ def test_steers_are_refused_by_their_reason() -> None:
     assert "response_already_completed" == code(steer(job.response_id))
 
 
+def test_draining_refuses_what_waits_and_what_comes() -> None:
+    """What runs ends in peace; every other create is told where to go, on its lane."""
+    connection: Connection[str] = Connection(ConnectionLimits(max_in_flight=1))
+    [job] = started(connection.receive(create("a")))
+    connection.receive(create("a"))
+    connection.receive(create("b"))
+    overloaded = "server_is_overloaded"
+    assert [(overloaded, "a"), (overloaded, "b")] == refused(connection.drain())
+    assert [(overloaded, "c")] == refused(connection.receive(create("c")))
+    connection.receive(steer(job.response_id, "one"))
+    connection.remember(job, "context")
+    [back] = connection.finished(job, DONE)
+    assert isinstance(back, SteerRefused)
+    assert (0, 0) == (connection.num_in_flight, connection.num_queued)
+
+
 def test_an_inject_is_answered() -> None:
     """No response here waits for injected input; the client gets it back."""
     connection: Connection[str] = Connection()

@@ -24,6 +24,8 @@ def apply(lane: Lane[str], move: Move, request: str = "x") -> None:
             lane.start()
         case Move.FINISH:
             lane.finish()
+        case Move.DROP:
+            lane.drop()
         case Move.CLOSE:
             lane.close()
 
@@ -66,3 +68,15 @@ def test_closing_drops_what_waits_and_names_what_runs() -> None:
     lane.start()
     assert lane.close() == "a"
     assert (None, 0, State.CLOSED) == (lane.running, len(lane.waiting), lane.state)
+
+
+def test_dropping_leaves_what_runs() -> None:
+    """What waits is handed back; the running request finishes as before."""
+    lane: Lane[str] = Lane("a")
+    for request in "abc":
+        lane.submit(request)
+    lane.start()
+    assert ["b", "c"] == lane.drop()
+    assert ("a", State.RUNNING) == (lane.running, lane.state)
+    lane.finish()
+    assert State.IDLE is lane.state

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from openai import AsyncOpenAI
 from tests.integration.serving import ALICE, BOB, Serving, config, serving
 from tests.integration.wire import HttpConnection, WebSocketConnection, connect, open_websocket
 
 from turnwire.config import KeyConfig
-
-Open = Callable[[], AbstractAsyncContextManager[HttpConnection]]
+from turnwire.telemetry import logs
 
 
 @pytest.fixture
@@ -55,3 +56,18 @@ async def client(server: Serving) -> AsyncIterator[AsyncOpenAI]:
         base_url=f"{server.url}/v1", api_key="any", max_retries=0, timeout=20
     ) as official:
         yield official
+
+
+@pytest.fixture
+def log() -> Iterator[io.StringIO]:
+    """Everything that is logged, in as much detail as there is."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    access = logging.getLogger("aiohttp.access").level
+    written = io.StringIO()
+    logs.configure("debug", "json", written)
+    yield written
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("aiohttp.access").setLevel(access)
+    structlog.reset_defaults()

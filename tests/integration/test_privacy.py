@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 from tests.integration.recorder import Transcript
 from tests.integration.serving import ALICE, BOB, bearer, config, serving
 from tests.integration.wire import (
@@ -23,7 +20,6 @@ from tests.integration.wire import (
 
 from turnwire.config import KeyConfig
 from turnwire.models.token_model import TokenModel
-from turnwire.telemetry import logs
 
 CANARY = "Canary7Tweety"
 TOOL: Json = {
@@ -32,21 +28,6 @@ TOOL: Json = {
     "description": CANARY,
     "parameters": {"type": "object", "properties": {CANARY: {"type": "string", "maxLength": 4}}},
 }
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Everything that is logged, in as much detail as there is."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    access = logging.getLogger("aiohttp.access").level
-    written = io.StringIO()
-    logs.configure("debug", "json", written)
-    yield written
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("aiohttp.access").setLevel(access)
-    structlog.reset_defaults()
 
 
 def on_disk(folder: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import socket
 from typing import Any, Literal
@@ -107,6 +108,23 @@ async def test_in_its_own_request(server: Serving) -> None:
             await wire.send(data)
             wire.reset()
     await check_free(server)
+
+
+async def test_before_its_answer_began(server: Serving, log: io.StringIO) -> None:
+    """A client that leaves the moment it has asked is nobody's error: the log says nothing."""
+    fields: Json = {**SLOW, "model": "sim"}
+    for stream in (True, False):
+        body = json.dumps({**fields, "stream": stream}).encode()
+        for _ in range(10):
+            async with connect(server.url) as wire:
+                await wire.send(write_request("POST", "/v1/responses", body))
+                wire.reset()
+    for _ in range(10):
+        async with open_websocket(server.url) as wire:
+            await wire.send_create(**fields)
+            wire.reset()
+    await check_free(server)
+    assert log.getvalue() == ""
 
 
 async def test_many_at_once(server: Serving) -> None:

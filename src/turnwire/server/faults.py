@@ -21,6 +21,7 @@ log = get_logger()
 
 BEGAN: Final = web.RequestKey("began", float)
 OPENAI_VERSION: Final = "2020-10-01"
+CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log could show it
 
 
 def answer(error: WireError) -> web.Response:
@@ -51,14 +52,21 @@ def fault_middleware(metrics: Metrics) -> Middleware:
             return answer(error)
         except web.HTTPException as refusal:
             return _translate(request, refusal)
-        except (asyncio.CancelledError, ConnectionError):
+        except asyncio.CancelledError:
             raise
         except Exception as error:
+            if isinstance(error, ConnectionError) and _is_gone(request):
+                # Nobody reads this; raising would have the library log a fault of ours.
+                return web.Response(status=CLIENT_CLOSED_REQUEST)
             log.error("request_failed", path=request.path, exc_info=error)
             metrics.error("server_error")
             return answer(ServiceError("The server failed; its log says where."))
 
     return middleware
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _translate(request: web.Request, refusal: web.HTTPException) -> web.StreamResponse:

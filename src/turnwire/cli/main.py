@@ -68,11 +68,16 @@ def serve(
 
 @app.command()
 def demo(
-    turns: Annotated[int, typer.Option(min=1, help="Turns of the agent loop.")] = 20,
-    model: Annotated[str, typer.Option(help="Embedded model to drive.")] = "sim-1000",
+    turns: Annotated[int, typer.Option(min=1, help="Tool calls in the agent loop.")] = 20,
+    model: Annotated[str, typer.Option(help="Simulated model to drive.")] = "sim-1000",
+    rounds: Annotated[int, typer.Option(min=1, help="How often to play each side.")] = 3,
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
     """Drive one agent loop over HTTP and over WebSocket, and compare them."""
     from turnwire.cli.demo import run
 
-    raise typer.Exit(run(turns=turns, model=model, as_json=json))
+    raise typer.Exit(run(turns=turns, model=model, rounds=rounds, as_json=json))
+
+
+if __name__ == "__main__":
+    app()

@@ -81,10 +81,10 @@ def test_serve_passes_its_flags(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], {"turns": 20, "model": "sim-1000", "as_json": False}),
+        ([], {"turns": 20, "model": "sim-1000", "rounds": 3, "as_json": False}),
         (
-            ["--turns", "3", "--model", "sim", "--json"],
-            {"turns": 3, "model": "sim", "as_json": True},
+            ["--turns", "3", "--model", "sim", "--rounds", "1", "--json"],
+            {"turns": 3, "model": "sim", "rounds": 1, "as_json": True},
         ),
     ],
 )

@@ -1,0 +1,58 @@
+"""The demonstration, as a person runs it: real processes, the official client, both arms."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+from turnwire.cli.demo_report import Report
+
+LIMIT_SEC = 100
+
+
+def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "turnwire.cli.main", "demo", "--model", "sim", *arguments],
+        env={**os.environ, "TMPDIR": str(folder), "TURNWIRE_PORT": "not a port"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_SEC,
+        check=False,
+    )
+
+
+def test_both_arms_agree_and_websocket_sends_less(tmp_path: Path) -> None:
+    """The same calls and texts over both; over WebSocket less is sent and less is rendered."""
+    ended = demo(tmp_path, "--turns", "4", "--rounds", "1", "--json")
+    assert (0, "") == (ended.returncode, ended.stderr)
+    report = msgspec.json.decode(ended.stdout, type=Report)
+    assert report.answers_equal
+    http, websocket = report.http, report.websocket
+    assert [5, 5] == [len(arm.per_turn) for arm in (http, websocket)]
+    assert [True] * 4 + [False] == [turn.call != "" for turn in websocket.per_turn]
+    assert websocket.sent_bytes < http.sent_bytes
+    assert websocket.rendered_tokens < http.rendered_tokens
+    # The prompts are the same, token for token, and so is what the engine had of them.
+    assert [turn.prompt_tokens for turn in http.per_turn] == [
+        turn.prompt_tokens for turn in websocket.per_turn
+    ]
+    assert [turn.cached_tokens for turn in http.per_turn] == [
+        turn.cached_tokens for turn in websocket.per_turn
+    ]
+    # Resending, a turn renders the conversation before it again; otherwise no more than it adds.
+    assert http.per_turn[-1].rendered_tokens > http.per_turn[-2].rendered_tokens
+    grown = websocket.per_turn[-1].prompt_tokens - websocket.per_turn[-2].prompt_tokens
+    assert websocket.per_turn[-1].rendered_tokens <= grown
+
+
+def test_the_comparison_is_printed_and_nothing_is_left(tmp_path: Path) -> None:
+    """People get a table on standard output, and no folder of the demo outlives it."""
+    ended = demo(tmp_path, "--turns", "1", "--rounds", "1")
+    assert 0 == ended.returncode, ended.stderr
+    assert "answers equal: yes" in ended.stdout
+    assert "The model is simulated" in ended.stdout
+    assert [] == list(tmp_path.iterdir())

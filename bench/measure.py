@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-__all__ = ["Bench", "Result", "Timing", "at_least", "at_most", "time_call"]
+__all__ = ["Bench", "Result", "Timing", "time_call"]
 
 QUICK_SEC: Final = 0.02
 FULL_SEC: Final = 0.4
@@ -83,16 +83,6 @@ class Timing(Struct, frozen=True):
             unit=unit,
             bar=bar,
         )
-
-
-def at_most(case: str, value: float, unit: str, bar: float) -> Result:
-    """A result that should not exceed `bar`."""
-    return Result(case=case, value=value, unit=unit, bar=bar, bar_is="most")
-
-
-def at_least(case: str, value: float, unit: str, bar: float) -> Result:
-    """A result that should reach `bar`."""
-    return Result(case=case, value=value, unit=unit, bar=bar, bar_is="least")
 
 
 def time_call(call: Callable[[], object], *, quick: bool, per: int = 1) -> Timing:

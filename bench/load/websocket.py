@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Final
 
 from bench.load.drive import Arm, Load, load
-from bench.measure import Bench, Result, at_least, at_most
+from bench.measure import Bench, Result
 
 __all__ = ["BENCH"]
 
 BUDGET_MS: Final = 0.5
 TURNS_PER_CORE_SEC: Final = 1000.0
 EVENTS: Final = 25
+REPEAT: Final = 3
 
 ARMS: Final = (
     Arm(connections=1),
@@ -30,34 +31,44 @@ ARMS: Final = (
 
 
 def run(quick: bool) -> list[Result]:
-    """Each arm on a fresh server."""
-    if quick:
-        arms = (ARMS[1], ARMS[4])
-        return [one for arm in arms for one in _results(arm, load(arm, warm_sec=0.2, sec=0.5))]
-    results: list[Result] = []
-    for arm in ARMS:
-        results += _results(arm, load(arm, sec=4.0))
-    return results
+    """Each arm on fresh servers, arms in turn so that a busy moment of the machine hits all."""
+    arms = (ARMS[1], ARMS[4]) if quick else ARMS
+    repeat, warm_sec, sec = (1, 0.2, 0.5) if quick else (REPEAT, 1.0, 3.0)
+    loads: dict[Arm, list[Load]] = {arm: [] for arm in arms}
+    for _ in range(repeat):
+        for arm in arms:
+            loads[arm].append(load(arm, warm_sec=warm_sec, sec=sec))
+    return [one for arm in arms for one in _results(arm, loads[arm])]
 
 
-def _results(arm: Arm, seen: Load) -> list[Result]:
+def _results(arm: Arm, loads: list[Load]) -> list[Result]:
+    """The numbers of the run whose cost is the median, so that they belong together."""
+    ordered = sorted(loads, key=lambda one: one.cpu_ms_per_turn)
+    seen, best = ordered[len(ordered) // 2], ordered[0]
     if abs(seen.events_per_turn - EVENTS) > 0.25:
         raise AssertionError(f"{arm}: {seen.events_per_turn:.2f} events a turn, not {EVENTS}")
     median, last = seen.seen.latency_ms
-    cost = f"{arm}: server CPU"
+    # What the canned arm shows is the ceiling; it has no bar of its own.
+    budget, rate, share = (None,) * 3 if arm.canned else (BUDGET_MS, TURNS_PER_CORE_SEC, 1.0)
     return [
-        Result(case=cost, value=seen.cpu_ms_per_turn, unit="ms/turn")
-        if arm.canned
-        else at_most(cost, seen.cpu_ms_per_turn, "ms/turn", BUDGET_MS),
-        Result(case=f"{arm}: rate", value=seen.turns_per_core_sec, unit="turns/core-s")
-        if arm.canned
-        else at_least(f"{arm}: rate", seen.turns_per_core_sec, "turns/core-s", TURNS_PER_CORE_SEC),
+        Result(
+            case=f"{arm}: server CPU",
+            value=seen.cpu_ms_per_turn,
+            best=best.cpu_ms_per_turn,
+            unit="ms/turn",
+            bar=budget,
+        ),
+        Result(
+            case=f"{arm}: rate",
+            value=seen.turns_per_core_sec,
+            unit="turns/core-s",
+            bar=rate,
+            bar_is="least",
+        ),
         Result(case=f"{arm}: as measured", value=seen.turns_per_sec, unit="turns/s"),
         Result(case=f"{arm}: latency, median", value=median, unit="ms"),
         Result(case=f"{arm}: latency, 99th percentile", value=last, unit="ms"),
-        Result(case=f"{arm}: clients/server", value=seen.client_share, unit="CPU ratio")
-        if arm.canned
-        else at_most(f"{arm}: clients/server", seen.client_share, "CPU ratio", 1.0),
+        Result(case=f"{arm}: clients/server", value=seen.client_share, unit="CPU ratio", bar=share),
         Result(case=f"{arm}: events", value=seen.events_per_turn, unit="events/turn"),
     ]
 

@@ -19,7 +19,8 @@ PACKAGE = SRC / "turnwire"
 LEAVES = frozenset({"constraint", "errors", "ids", "parts", "sealing", "tokens"})
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
-TURN = MODELS | {"config", "history", "models", "session", "store", "telemetry"}
+ORDER = SAID | {"context", "session", "telemetry"}
+TURN = MODELS | ORDER | {"admission", "config", "history", "models", "order", "store"}
 
 ALLOWED: dict[str, frozenset[str]] = {
     "turnwire": frozenset(),  # the package's own __init__: the version
@@ -39,6 +40,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "store": SAID,
     "models": MODELS,
     "history": SAID | {"context", "store"},
+    "order": ORDER,
+    "admission": LEAVES | {"models", "session"},
     "turn": TURN,
     "server": TURN | {"turn"},
     "cli": TURN | {"server", "turn", "turnwire"},

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
-from contextlib import aclosing, asynccontextmanager
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Final
 
 from msgspec import Raw, Struct
 
+from turnwire.admission import Slots
 from turnwire.context.chain import Context
 from turnwire.errors import (
     EngineError,
@@ -31,118 +32,25 @@ from turnwire.errors import (
 from turnwire.history import History
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
+from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
 from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools, echo
-from turnwire.protocol.events import ErrorEvent, Event, ResponseFailed
+from turnwire.protocol.events import ResponseFailed
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
 from turnwire.session.coalescer import Coalescer
 from turnwire.session.emitter import Emitter, ReasoningView
-from turnwire.session.fairness import FairGate
 from turnwire.telemetry.clock import Stage as ClockStage
-from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
-from turnwire.telemetry.metrics import Metrics, Transport
+from turnwire.telemetry.metrics import Metrics
 
-__all__ = ["Ended", "Order", "Remembered", "Sink", "Turns"]
+__all__ = ["Turns"]
 
 log = get_logger()
 
 # Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
 LARGE_INPUT_BYTES: Final = 32_768
-
-
-class Sink(Protocol):
-    """Where a turn's events go. `send` never waits; `drain` does when the client is slow."""
-
-    @property
-    def slow(self) -> bool:
-        """Whether the client is behind: fewer and larger events serve it better."""
-        ...
-
-    @property
-    def congested(self) -> bool:
-        """Whether the sender should `drain` before it sends more."""
-        ...
-
-    def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
-        """Take events in order; write them soon, or now if `flush`."""
-        ...
-
-    async def drain(self) -> None:
-        """Wait until the client has taken enough of what was sent."""
-        ...
-
-
-class Remembered(Struct, frozen=True, eq=False):
-    """What a connection keeps of a response, for the turn that continues it.
-
-    Attributes:
-        context: The conversation after it.
-        tools: Its tools, so that equal ones are not decoded again.
-    """
-
-    context: Context
-    tools: ToolSet
-
-    @property
-    def num_bytes(self) -> int:
-        """About what it holds in memory: text, and the token ids of the same text."""
-        return 2048 + 2 * self.context.num_chars
-
-
-class Order(Struct, kw_only=True, eq=False):
-    """What a transport asks for.
-
-    Attributes:
-        request: The decoded envelope.
-        response_id: The id the response will have.
-        owner: Whose turn it is.
-        models: Names this caller may use, or None for all.
-        transport: For metrics, and for what a fault looks like.
-        stream_id: The lane, echoed on events; None on the default lane and over HTTP.
-        client: Who shares a turn at the engine's slots: a connection, or an owner over HTTP.
-        parent: What the connection remembers of `previous_response_id`, if anything.
-        tools: The tools of the turn before, if any; equal bytes are not decoded again.
-        remember: Called when the response became continuable, before its terminal event.
-        clock: The stopwatch, started when the request arrived.
-        cancelled: Set before the turn's task is cancelled because the client asked for it
-            (`response.cancel`): the response then ends as cancelled.
-        stopped_by: Set before the turn's task is cancelled because the server has to end it: the
-            response then fails with this error.
-        steered: Set when the client sent new messages for the running response: it then ends
-            after the item it is at.
-        emitter: Set when the response begins; numbers what else is said about it.
-    """
-
-    request: CreateResponse
-    response_id: str
-    owner: str
-    models: frozenset[str] | None = None
-    transport: Transport
-    stream_id: str | None = None
-    client: Hashable = None
-    parent: Context | None = None
-    tools: ToolSet | None = None
-    remember: Callable[[Remembered], None] | None = None
-    clock: StageClock
-    cancelled: bool = False
-    stopped_by: WireError | None = None
-    steered: bool = False
-    emitter: Emitter | None = None
-
-
-class Ended(Struct, frozen=True, kw_only=True):
-    """How a turn ended.
-
-    Attributes:
-        response: The terminal response object, encoded.
-        error: What went wrong after `response.created`, or None.
-    """
-
-    response: Raw
-    error: WireError | None = None
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -185,7 +93,7 @@ class Turns:
         self.show_reasoning: Final = show_reasoning
         self.max_in_flight: Final = max_in_flight
         self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
-        self._gates: Final[dict[str, FairGate[Hashable, asyncio.Future[None]]]] = {}
+        self._slots: Final = Slots()
         self._now: Final = now
 
     async def run(self, order: Order, connect: Callable[[], Awaitable[Sink]]) -> Ended:
@@ -367,7 +275,10 @@ class Turns:
         waiting: ClockStage = "prefill"
         emitting: ClockStage = "first_token"
         held: Coalescer | None = None
-        async with self._slot(order, started), aclosing(prepared.respond()) as parts:
+        async with (
+            self._slots.of(started.model).hold(order.client),
+            aclosing(prepared.respond()) as parts,
+        ):
             async for part in parts:
                 clock.mark(waiting)
                 if held is None and not sink.slow:
@@ -393,26 +304,6 @@ class Turns:
         finished = prepared.interrupted()
         sink.send(emitter.feed(finished))
         return finished
-
-    @asynccontextmanager
-    async def _slot(self, order: Order, started: _Started) -> AsyncIterator[None]:
-        """Hold a place at the model, given out by turns of clients when all are taken."""
-        model = started.model
-        gate = self._gates.get(model.name)
-        if gate is None:
-            gate = self._gates[model.name] = FairGate(model.num_slots)
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not gate.enter(order.client, waiter):
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if not gate.withdraw(order.client, waiter) and not waiter.cancelled():
-                    _pass_on(gate)  # the place came just before we left
-                raise
-        try:
-            yield
-        finally:
-            _pass_on(gate)
 
     async def _warm(self, started: _Started) -> Finished:
         finished = Finished(
@@ -484,14 +375,6 @@ class Turns:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
         return Ended(response=terminal.response, error=error)
-
-
-def _pass_on(gate: FairGate[Hashable, asyncio.Future[None]]) -> None:
-    """Give a place back, to a waiter that is still there."""
-    while (following := gate.leave()) is not None:
-        if not following.done():
-            following.set_result(None)
-            return
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

@@ -12,13 +12,14 @@ from msgspec.json import encode
 from turnwire.errors import InvalidRequest, NotFound, PayloadTooLarge
 from turnwire.history import History
 from turnwire.ids import new_id
+from turnwire.order import Order
 from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
-from turnwire.turn import Order, Turns
+from turnwire.turn import Turns
 
 __all__ = ["Api", "json_answer"]
 

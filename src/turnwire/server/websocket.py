@@ -17,6 +17,7 @@ from msgspec.json import encode
 
 from turnwire.context.pairing import OpenCall
 from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge, ServiceError, WireError
+from turnwire.order import Ended, Order, Remembered
 from turnwire.protocol.codec import error_event
 from turnwire.protocol.events import (
     Event,
@@ -46,7 +47,7 @@ from turnwire.session.watch import Due, Pulse, Watch
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
-from turnwire.turn import Ended, Order, Remembered, Turns
+from turnwire.turn import Turns
 
 __all__ = ["Socket", "SocketSettings", "UpgradeRequired"]
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import structlog
+import uvloop
 from openai import AsyncOpenAI
 from tests.integration.serving import ALICE, BOB, Serving, config, serving
 from tests.integration.wire import HttpConnection, WebSocketConnection, connect, open_websocket
 
 from turnwire.config import KeyConfig
 from turnwire.telemetry import logs
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test here runs on the loop that serves in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

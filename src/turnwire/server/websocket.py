@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Final
 
 from aiohttp import WSCloseCode, WSMsgType, web
@@ -216,7 +217,8 @@ class Socket:
                 self._receive(message.data)
                 if self._outbox.congested:
                     # A client that sends and does not read must not fill our memory with errors.
-                    await self._outbox.drain()
+                    with suppress(ConnectionError):  # gone: the next receive says so
+                        await self._outbox.drain()
             else:
                 return  # closed by either side, or a protocol error that closed it
 

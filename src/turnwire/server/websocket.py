@@ -348,7 +348,8 @@ class Socket:
             log.error("turn_failed", response_id=job.response_id, exc_info=error)
             self._refuse(ServiceError("The server failed; its log says where."), job.lane)
         finally:
-            self._perform(self.connection.finished(job, outcome))
+            begun = order.emitter is not None
+            self._perform(self.connection.finished(job, outcome, begun=begun))
             del self._running[job]
             if self._closing is not None and not self._running and self.is_open:
                 await self._close()

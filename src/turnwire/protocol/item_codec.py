@@ -11,9 +11,9 @@ alive.
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.json import Encoder
 
 from turnwire.errors import InvalidRequest
@@ -43,7 +43,7 @@ from turnwire.protocol.items import (
 from turnwire.protocol.requests import ABSENT
 from turnwire.protocol.validation import FAULTS, CheckedDecoder
 
-__all__ = ["decode_items", "encode_item", "encode_part"]
+__all__ = ["MAX_ITEMS", "decode_items", "encode_item", "encode_part"]
 
 
 class _WireText(Struct, tag="output_text", tag_field="type", kw_only=True):
@@ -89,8 +89,16 @@ class _Head(Struct):
     id: str | None = None
 
 
-_LIST: Final = CheckedDecoder[str | list[_WireItem] | None](LongText | list[_WireItem] | None)
-_ELEMENTS: Final = CheckedDecoder[str | list[Raw] | None](LongText | list[Raw] | None)
+MAX_ITEMS: Final = 20_000
+"""[D] Ten times the longest agent history seen; a frame of 32 MiB could hold a million."""
+
+_Count = Meta(max_length=MAX_ITEMS)
+_LIST: Final = CheckedDecoder[str | list[_WireItem] | None](
+    LongText | Annotated[list[_WireItem], _Count] | None
+)
+_ELEMENTS: Final = CheckedDecoder[str | list[Raw] | None](
+    LongText | Annotated[list[Raw], _Count] | None
+)
 _HEAD: Final = CheckedDecoder[_Head](_Head)
 _KEYS: Final = CheckedDecoder[dict[str, Raw]](dict[str, Raw])
 _MESSAGE: Final = CheckedDecoder[_BareMessage](_BareMessage)

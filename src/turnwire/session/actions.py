@@ -31,6 +31,7 @@ class Job(Struct, frozen=True, kw_only=True, eq=False):
         request: What was asked.
         response_id: The id its response will have.
         arrival: Its number in the connection's order of arrival.
+        num_bytes: Size of the frame it came in, which it keeps in memory.
         ticket: What the shell noted when the frame arrived; opaque here.
     """
 
@@ -38,6 +39,7 @@ class Job(Struct, frozen=True, kw_only=True, eq=False):
     request: CreateResponse
     response_id: str
     arrival: int
+    num_bytes: int = 0
     ticket: object = None
 
 

@@ -53,6 +53,8 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
         max_in_flight: Responses running at the same time, over all lanes (the service's 16).
         max_lanes: Distinct `stream_id`s over the connection's life (the service's 32).
         max_queued: Creates that wait; one more is refused with `websocket_queue_full`.
+        max_held_bytes: Size of the creates that wait or run; one that comes on top of others
+            and would exceed it is refused with `websocket_queue_full` as well.
         max_steers: Steers that wait for one response.
         max_cached_bytes: Size of the contexts that can be continued, over all lanes.
     """
@@ -60,6 +62,7 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
     max_in_flight: int = 16
     max_lanes: int = 32
     max_queued: int = 256
+    max_held_bytes: int = 64 * 1024 * 1024
     max_steers: int = 16
     max_cached_bytes: int = 64 * 1024 * 1024
 
@@ -73,6 +76,7 @@ class Connection(Generic[T]):
         steers: Steers that were accepted and not committed yet.
         num_in_flight: Jobs started and not finished.
         num_queued: Jobs accepted and not started.
+        held_bytes: Size of the frames of both.
         draining: Whether `drain` was called.
         closed: Whether `disconnect` was called.
     """
@@ -83,6 +87,7 @@ class Connection(Generic[T]):
         self.steers: Final = Steers(self.limits.max_steers)
         self.num_in_flight = 0
         self.num_queued = 0
+        self.held_bytes = 0
         self.draining = False
         self.closed = False
         self._arrivals = 0
@@ -116,6 +121,7 @@ class Connection(Generic[T]):
                         request=request,
                         response_id=new_id("resp"),
                         arrival=self._arrivals,
+                        num_bytes=len(frame),
                         ticket=ticket,
                     )
                 )
@@ -169,6 +175,7 @@ class Connection(Generic[T]):
         if self.closed:
             return []
         self.num_in_flight -= 1
+        self.held_bytes -= job.num_bytes
         parent_id = job.request.previous_response_id
         if outcome.failed and parent_id is not None:
             self.cache.evict(job.lane, parent_id)
@@ -186,12 +193,14 @@ class Connection(Generic[T]):
         self.draining = True
         self._ready.clear()
         self.num_queued = 0
-        return [
-            self._refuse_draining(job.lane)
+        dropped = [
+            job
             for lane in self._lanes.values()
             if lane.state is not State.CLOSED
             for job in lane.drop()
         ]
+        self.held_bytes -= sum(job.num_bytes for job in dropped)
+        return [self._refuse_draining(job.lane) for job in dropped]
 
     def disconnect(self) -> list[Action]:
         """The socket is gone: cancel what runs, forget everything. Idempotent."""
@@ -203,7 +212,7 @@ class Connection(Generic[T]):
         self.cache.clear()
         self.steers.clear()
         self._joined.clear()
-        self.num_in_flight = self.num_queued = 0
+        self.num_in_flight = self.num_queued = self.held_bytes = 0
         return [Cancel(job, gone=True) for job in running if job is not None]
 
     # -- decisions
@@ -234,12 +243,14 @@ class Connection(Generic[T]):
                     job.lane,
                 )
             ]
-        if self.num_queued >= self.limits.max_queued:
+        if self.num_queued >= self.limits.max_queued or (
+            self.held_bytes and self.held_bytes + job.num_bytes > self.limits.max_held_bytes
+        ):
             return [
                 self._refuse(
                     TooManyRequests(
-                        f"{self.num_queued} requests wait on this connection already; "
-                        "send more when some have ended.",
+                        f"{self.num_queued} requests wait on this connection, {self.held_bytes} "
+                        "bytes with those that run; send more when some have ended.",
                         code="websocket_queue_full",
                     ),
                     job.lane,
@@ -250,6 +261,7 @@ class Connection(Generic[T]):
         was_idle = lane.state is State.IDLE
         lane.submit(job)
         self.num_queued += 1
+        self.held_bytes += job.num_bytes
         if was_idle:
             self._ready.append(lane)
         return self._start_ready()

@@ -14,7 +14,7 @@ from openai.types.responses import ResponseInputItem, ResponseOutputItem
 from pydantic import TypeAdapter
 
 from turnwire.errors import InvalidRequest, WireError
-from turnwire.protocol.item_codec import decode_items, encode_item, encode_part
+from turnwire.protocol.item_codec import MAX_ITEMS, decode_items, encode_item, encode_part
 from turnwire.protocol.items import (
     CacheBreakpoint,
     CustomToolCall,
@@ -359,3 +359,16 @@ def test_absent_keys_are_not_sent() -> None:
     assert {"type": "output_text", "text": "a", "annotations": [], "logprobs": []} == (
         msgspec.json.decode(encode_part(OutputText(text="a")))
     )
+
+
+@pytest.mark.parametrize("item", ['{"role":"user","content":""}', '{"type":"mystery"}'])
+def test_the_number_of_items_is_bounded(item: str) -> None:
+    """One item too many is refused by its count, whatever the items are."""
+
+    def decode(number: int) -> tuple[Item, ...]:
+        return decode_items(Raw(f"[{','.join([item] * number)}]".encode()))
+
+    assert MAX_ITEMS == len(decode(MAX_ITEMS))
+    with pytest.raises(InvalidRequest) as raised:
+        decode(MAX_ITEMS + 1)
+    assert ("array_above_max_length", "input") == (raised.value.code, raised.value.param)

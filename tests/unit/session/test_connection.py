@@ -101,6 +101,21 @@ def test_a_full_queue_is_answered() -> None:
     assert 1 == connection.num_queued
 
 
+def test_what_waits_is_bounded_by_its_size_too() -> None:
+    """Few large creates fill the queue as well; one alone is always taken."""
+    large = create(metadata={"n": "x" * 400})
+    connection: Connection[str] = Connection(ConnectionLimits(max_held_bytes=2 * len(large)))
+    [job] = started(connection.receive(large))
+    connection.receive(large)
+    assert [("websocket_queue_full", None)] == refused(connection.receive(large))
+    assert 2 * len(large) == connection.held_bytes
+    [following] = started(connection.finished(job, DONE))
+    connection.finished(following, DONE)
+    assert 0 == connection.held_bytes
+    small: Connection[str] = Connection(ConnectionLimits(max_held_bytes=1))
+    assert 1 == len(started(small.receive(large)))
+
+
 @pytest.mark.parametrize(
     ("frame", "code", "lane"),
     [

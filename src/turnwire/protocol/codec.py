@@ -15,11 +15,12 @@ from turnwire.protocol.event_codec import (
     event_type,
     sse_prefix,
 )
-from turnwire.protocol.item_codec import decode_items, encode_item, encode_part
+from turnwire.protocol.item_codec import MAX_ITEMS, decode_items, encode_item, encode_part
 from turnwire.protocol.request_codec import decode_create, decode_frame
 from turnwire.protocol.tool_codec import decode_tool_choice, decode_tools
 
 __all__ = [
+    "MAX_ITEMS",
     "FrameError",
     "decode_create",
     "decode_frame",

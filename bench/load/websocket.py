@@ -77,8 +77,8 @@ BENCH: Final = Bench(
     name="load",
     question="What does a turn cost the server, from the client's frame to the last event?",
     fixed=(
-        "model sim, 17 output tokens = 25 events (an odd turn has 24), about 30 new prompt tokens, no "
-        "tools, conversations of 50 turns, SQLite store, server and clients on a core each"
+        "model sim, 17 output tokens = 25 events (an odd turn has 24), about 30 new prompt tokens, "
+        "no tools, conversations of 50 turns, SQLite store, server and clients on a core each"
     ),
     varies="transport, store, connections with one turn each; canned bytes are the ceiling",
     run=run,

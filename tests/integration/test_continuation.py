@@ -294,7 +294,10 @@ async def test_changed_settings_in_memory(server: Serving, websocket: WebSocketC
     changes: list[Json] = [
         {"tools": TOOLS, "instructions": "Be quick."},
         {"tools": TOOLS[1:], "instructions": "Be quick."},
+        {"tools": TOOLS[1:], "instructions": "Be slow."},
         {"instructions": "Be slow.", "reasoning": {"effort": "low"}},
+        {"instructions": "Be quick."},
+        {},
         {"tools": TOOLS, "instructions": "Be quick."},
     ]
     for number, settings in enumerate(changes):

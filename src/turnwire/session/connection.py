@@ -53,8 +53,9 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
         max_in_flight: Responses running at the same time, over all lanes (the service's 16).
         max_lanes: Distinct `stream_id`s over the connection's life (the service's 32).
         max_queued: Creates that wait; one more is refused with `websocket_queue_full`.
-        max_held_bytes: Size of the creates that wait or run; one that comes on top of others
-            and would exceed it is refused with `websocket_queue_full` as well.
+        max_held_bytes: Size of the creates that wait or run, and of the steers for them; a
+            create that comes on top of others and would exceed it is refused with
+            `websocket_queue_full` as well, a steer with `too_many_pending_steers`.
         max_steers: Steers that wait for one response.
         max_cached_bytes: Size of the contexts that can be continued, over all lanes.
     """
@@ -149,18 +150,22 @@ class Connection(Generic[T]):
     def remember(self, job: Job, entry: T, num_bytes: int = 0) -> list[Action]:
         """A job's response became continuable: it is now its lane's latest.
 
-        Steers that waited for a continuation of the response before go back to the client.
+        Steers that waited for a continuation of a response that it replaced, or whose memory it
+        took, go back to the client.
         """
         if self.closed:
             return []
-        before = self.cache.latest_id(job.lane)
         self.cache.remember(job.lane, job.response_id, entry, num_bytes)
-        if before is None or before == job.response_id:
-            return []
-        message = "The conversation went on without this steer; send it again."
         return [
-            SteerRefused(steer.target, steer.input, "response_not_active", message, steer.id, job)
-            for steer in self.steers.fail(before)
+            action
+            for target in self.steers.targets()
+            if not self.cache.holds(target) and self._running(target) is None
+            for action in self._fail_steers(
+                target,
+                "response_not_active",
+                "The conversation went on without this steer; send it again.",
+                job,
+            )
         ]
 
     def finished(self, job: Job, outcome: Outcome, *, begun: bool = True) -> list[Action]:
@@ -181,7 +186,7 @@ class Connection(Generic[T]):
             self.cache.evict(job.lane, parent_id)
         lane = self._lanes[job.lane]
         lane.finish()
-        joined = self._joined.pop(job, ())
+        joined = self._release_joined(job)
         actions = [] if begun else self._hand_back(job, joined)
         actions += self._end_steers(job, lane, outcome)
         if lane.state is State.WAITING:
@@ -199,6 +204,7 @@ class Connection(Generic[T]):
             if lane.state is not State.CLOSED
             for job in lane.drop()
         ]
+        # No steers among them: a successor starts as soon as what it follows has made room.
         self.held_bytes -= sum(job.num_bytes for job in dropped)
         return [self._refuse_draining(job.lane) for job in dropped]
 
@@ -306,6 +312,10 @@ class Connection(Generic[T]):
                 "'content' and nothing else."
             )
             return [SteerRefused(target, given, "invalid_input", message, job=job)]
+        if self.held_bytes + steer.num_bytes > self.limits.max_held_bytes:
+            message = f"{self.held_bytes} bytes wait or run on this connection already."
+            return [SteerRefused(target, given, "too_many_pending_steers", message, job=job)]
+        self.held_bytes += steer.num_bytes
         self.steers.add(steer)
         return [SteerTaken(steer.id, target, job)]
 
@@ -330,6 +340,19 @@ class Connection(Generic[T]):
             )
         return refused
 
+    def _release_joined(self, job: Job) -> Sequence[Steer]:
+        steers = self._joined.pop(job, ())
+        self.held_bytes -= sum(steer.num_bytes for steer in steers)
+        return steers
+
+    def _fail_steers(self, target: str, code: str, message: str, job: Job) -> list[Action]:
+        """Hand back the steers that wait for one response."""
+        refused: list[Action] = []
+        for steer in self.steers.fail(target):
+            self.held_bytes -= steer.num_bytes
+            refused.append(SteerRefused(target, steer.input, code, message, steer.id, job))
+        return refused
+
     def _running(self, response_id: str) -> Job | None:
         for lane in self._lanes.values():
             if lane.running is not None and lane.running.response_id == response_id:
@@ -343,12 +366,7 @@ class Connection(Generic[T]):
             return []
         if not outcome.continuable:
             message = "The response failed or was cancelled; there is nothing to continue."
-            return [
-                SteerRefused(
-                    response_id, steer.input, "successor_creation_failed", message, steer.id, job
-                )
-                for steer in self.steers.fail(response_id)
-            ]
+            return self._fail_steers(response_id, "successor_creation_failed", message, job)
         if outcome.owed:
             if any(w.request.previous_response_id == response_id for w in lane.waiting):
                 return []  # the create that brings the results is here already
@@ -359,12 +377,7 @@ class Connection(Generic[T]):
         steers = self.steers.of(response_id)
         if self.draining:
             message = "The connection is about to be closed; send it again on a new one."
-            return [
-                SteerRefused(
-                    response_id, steer.input, "successor_creation_failed", message, steer.id, job
-                )
-                for steer in self.steers.fail(response_id)
-            ]
+            return self._fail_steers(response_id, "successor_creation_failed", message, job)
         successor = Job(
             lane=job.lane,
             request=structs.replace(

@@ -75,10 +75,11 @@ class Steer:
         target: The response it steers.
         input: As the client sent it, to hand back if it fails.
         messages: The same as a list of JSON messages.
+        num_bytes: Size of the input.
         state: By the table.
     """
 
-    __slots__ = ("id", "input", "messages", "state", "target")
+    __slots__ = ("id", "input", "messages", "num_bytes", "state", "target")
 
     def __init__(self, target: str, given: Raw) -> None:
         """Take a steer.
@@ -90,6 +91,7 @@ class Steer:
         self.target: Final = target
         self.input: Final = given.copy()
         self.messages: Final = steer_messages(self.input)
+        self.num_bytes: Final = memoryview(self.input).nbytes
         self.state = SteerState.ACCEPTED
 
     def move(self, move: SteerMove) -> None:
@@ -120,6 +122,10 @@ class Steers:
     def of(self, response_id: str) -> Sequence[Steer]:
         """The steers of a response, oldest first."""
         return self._waiting.get(response_id, ())
+
+    def targets(self) -> Sequence[str]:
+        """The responses that have steers, by the arrival of their first."""
+        return list(self._waiting)
 
     def is_full(self, response_id: str) -> bool:
         """Whether a response has all the steers it may have."""

@@ -46,12 +46,14 @@ class Ending(Struct, frozen=True):
         remembered: It became its lane's latest before it ended.
         failed: It ended with an error.
         owing: The client owes tool results for it.
+        num_bytes: What its entry in the cache weighs.
     """
 
     begun: bool = True
     remembered: bool = True
     failed: bool = False
     owing: bool = False
+    num_bytes: int = 1
 
     def outcome(self) -> Outcome:
         """The same as the shell reports it."""
@@ -68,6 +70,7 @@ class _Steer:
     def __init__(self, target: str, text: str) -> None:
         self.target: Final = target
         self.text: Final = text
+        self.num_bytes: Final = len(json.dumps(text))
         self.id = ""  # known when the connection has told it
         self.told_to_wait = False
         self.end: str | None = None
@@ -82,18 +85,26 @@ class Ask:
         parent: The response it continues.
         texts: What its input says.
         arrival: Its place in the order of arrival; a successor has that of its origin.
+        num_bytes: Size of its frame; a successor has none.
         id: Of its response, known once it runs.
         steers: Those that its input begins with.
     """
 
     def __init__(
-        self, tag: str, lane: str | None, parent: str | None, texts: list[str], arrival: int
+        self,
+        tag: str,
+        lane: str | None,
+        parent: str | None,
+        texts: list[str],
+        arrival: int,
+        num_bytes: int = 0,
     ) -> None:
         self.tag: Final = tag
         self.lane: Final = lane
         self.parent: Final = parent
         self.texts = texts
         self.arrival: Final = arrival
+        self.num_bytes: Final = num_bytes
         self.id = ""
         self.steers: list[_Steer] = []
 
@@ -106,30 +117,38 @@ class Model:
 
     def __init__(self, limits: ConnectionLimits) -> None:
         self.limits: Final = limits
-        self.closed = False
+        self.closed = self.draining = False
         self.num_asked = 0
         self.named: list[str] = []
         self.waiting: list[Ask] = []  # in the order in which each lane must run them
         self.running: list[Ask] = []
-        self.latest: dict[str | None, tuple[str, str]] = {}  # lane: (id, entry)
+        # lane: (id, entry, bytes), the one remembered longest ago first
+        self.latest: dict[str | None, tuple[str, str, int]] = {}
         self.steers: list[_Steer] = []  # accepted, in order of arrival
         self.over: list[Ask] = []
 
     # -- what may be asked of it; each returns what must be done, in order
 
-    def create(self, tag: str, lane: str | None, parent: str | None, text: str) -> list[Told]:
+    def create(
+        self, tag: str, lane: str | None, parent: str | None, text: str, num_bytes: int
+    ) -> list[Told]:
         if self.closed:
             return []
         self.num_asked += 1
+        if self.draining:
+            return [("error", "server_is_overloaded", lane)]
+        full = len(self.waiting) >= self.limits.max_queued or (
+            self.held_bytes() > 0 and self.held_bytes() + num_bytes > self.limits.max_held_bytes
+        )
         if lane is not None and lane not in self.named:
             # "At most 32 distinct named ids per connection (default lane not counted)." 8.4
             if len(self.named) >= self.limits.max_lanes:
                 return [("error", "websocket_stream_limit_reached", lane)]
-            if len(self.waiting) < self.limits.max_queued:
+            if not full:
                 self.named.append(lane)
-        if len(self.waiting) >= self.limits.max_queued:
+        if full:
             return [("error", "websocket_queue_full", lane)]
-        self.waiting.append(Ask(tag, lane, parent, [text], self.num_asked))
+        self.waiting.append(Ask(tag, lane, parent, [text], self.num_asked, num_bytes))
         return self._start()
 
     def steer(self, target: str, text: str | None) -> list[Told]:
@@ -137,14 +156,17 @@ class Model:
         if self.closed:
             return []
         if target not in [ask.id for ask in self.running]:
-            known = target in [response_id for response_id, _ in self.latest.values()]
+            known = self._is_latest(target)
             code = "response_already_completed" if known else "response_not_found"
             return [("refused", target, None, code)]
         if len(self._queued_for(target)) >= self.limits.max_steers:
             return [("refused", target, None, "too_many_pending_steers")]
         if text is None:
             return [("refused", target, None, "invalid_input")]
-        self.steers.append(_Steer(target, text))
+        steer = _Steer(target, text)
+        if self.held_bytes() + steer.num_bytes > self.limits.max_held_bytes:
+            return [("refused", target, None, "too_many_pending_steers")]
+        self.steers.append(steer)
         return [("taken", target)]
 
     def cancel_id(self, response_id: str) -> list[Told]:
@@ -153,14 +175,27 @@ class Model:
     def cancel_lane(self, lane: str | None) -> list[Told]:
         return [("cancel", ask.id, False) for ask in self.running if ask.lane == lane]
 
-    def remember(self, ask: Ask) -> list[Told]:
+    def remember(self, ask: Ask, num_bytes: int) -> list[Told]:
         if self.closed:
             return []
-        before = self.latest.get(ask.lane)
-        self.latest[ask.lane] = (ask.id, f"entry of {ask.id}")
-        # Steers live as long as what they wait for can still come on their lane. 9.1
-        lost = self._queued_for(before[0]) if before and before[0] != ask.id else []
-        return [self._fail(steer, "response_not_active") for steer in lost]
+        self.latest.pop(ask.lane, None)
+        self.latest[ask.lane] = (ask.id, f"entry of {ask.id}", num_bytes)
+        while (
+            len(self.latest) > 1
+            and sum(found[2] for found in self.latest.values()) > self.limits.max_cached_bytes
+        ):
+            del self.latest[next(iter(self.latest))]
+        # Steers live as long as what they wait for is there to be continued. 9.1
+        running = [other.id for other in self.running]
+        queued = [steer for steer in self.steers if steer.end is None]
+        targets = list(dict.fromkeys(steer.target for steer in queued))
+        return [
+            self._fail(steer, "response_not_active")
+            for target in targets
+            if target not in running and not self._is_latest(target)
+            for steer in queued
+            if steer.target == target
+        ]
 
     def finish(self, ask: Ask, ending: Ending) -> list[Told]:
         if self.closed:
@@ -185,12 +220,21 @@ class Model:
                 for steer in queued:
                     steer.told_to_wait = True
                     told.append(("waits", ask.id, steer.id))
+        elif queued and self.draining:
+            told += [self._fail(steer, "successor_creation_failed") for steer in queued]
         elif queued:
             successor = Ask(ask.tag, ask.lane, ask.id, [], ask.arrival)
             self._join(successor, queued)
             # "The successor goes ahead of queued creates of its lane." 9.1
             self.waiting.insert(0, successor)
         return told + self._start()
+
+    def drain(self) -> list[Told]:
+        self.draining = True
+        dropped, self.waiting = self.waiting, []
+        # A successor never waits: it takes the place of the response that it follows.
+        assert not any(ask.steers for ask in dropped)
+        return [("error", "server_is_overloaded", ask.lane) for ask in dropped]
 
     def disconnect(self) -> list[Told]:
         if self.closed:
@@ -203,6 +247,13 @@ class Model:
         return told
 
     # -- rules
+
+    def held_bytes(self) -> int:
+        """What the client has sent and what is not over: its creates, its steers."""
+        asks = [*self.waiting, *self.running]
+        steers = [steer for ask in asks for steer in ask.steers]
+        steers += [steer for steer in self.steers if steer.end is None]
+        return sum(ask.num_bytes for ask in asks) + sum(steer.num_bytes for steer in steers)
 
     def parent_entry(self, ask: Ask) -> str | None:
         """ "Own lane's cache, then the other lanes' caches." 8.5"""
@@ -237,6 +288,9 @@ class Model:
         ask.steers += steers
         for steer in steers:
             steer.end = "committed"
+
+    def _is_latest(self, response_id: str) -> bool:
+        return response_id in [found[0] for found in self.latest.values()]
 
     def _queued_for(self, target: str) -> list[_Steer]:
         return [steer for steer in self.steers if steer.target == target and steer.end is None]
@@ -277,7 +331,7 @@ class Match:
             frame["stream_id"] = lane
         if parent is not None:
             frame["previous_response_id"] = parent
-        expected = self.model.create(tag, lane, parent, text)
+        expected = self.model.create(tag, lane, parent, text, len(json.dumps(frame)))
         self._compare(expected, self._receive(frame))
 
     def steer(self, target: str, *, valid: bool = True) -> None:
@@ -322,11 +376,19 @@ class Match:
         """End a job the way the shell does: remembered first, then finished."""
         job = self._jobs[ask.id]
         if ending.remembered:
-            expected = self.model.remember(ask)
-            self._compare(expected, self.connection.remember(job, f"entry of {ask.id}"))
+            entry, num_bytes = f"entry of {ask.id}", ending.num_bytes
+            expected = self.model.remember(ask, num_bytes)
+            self._compare(expected, self.connection.remember(job, entry, num_bytes))
         expected = self.model.finish(ask, ending)
         actual = self.connection.finished(job, ending.outcome(), begun=ending.begun)
         self._compare(expected, actual)
+
+    def drain(self) -> None:
+        """The server is about to close; the lanes may be told in any order."""
+        expected = self.model.drain()
+        actual = [self._tell(action) for action in self.connection.drain()]
+        assert sorted(map(repr, expected)) == sorted(map(repr, actual))
+        self.check()
 
     def disconnect(self) -> None:
         """The client goes away; afterwards everything may still be reported, to no effect."""
@@ -351,7 +413,8 @@ class Match:
         """Both believe the same, and nothing is beyond its bound."""
         model, connection = self.model, self.connection
         limits = model.limits
-        assert model.closed == connection.closed
+        assert (model.closed, model.draining) == (connection.closed, connection.draining)
+        assert model.held_bytes() == connection.held_bytes
         assert len(model.running) == connection.num_in_flight <= limits.max_in_flight
         assert len(model.waiting) == connection.num_queued
         assert connection.num_queued <= limits.max_queued + limits.max_in_flight

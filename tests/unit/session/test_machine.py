@@ -56,7 +56,7 @@ ENDINGS = st.sampled_from(
         Ending(),
         Ending(),
         Ending(owing=True),
-        Ending(owing=True),
+        Ending(owing=True, num_bytes=3),
         Ending(remembered=False),  # cancelled
         Ending(remembered=False, failed=True),
         Ending(remembered=True, failed=True),  # failed while it said that it was done
@@ -72,16 +72,15 @@ class RandomClient(RuleBasedStateMachine):
     match: Match
 
     @initialize(
-        max_in_flight=st.integers(1, 3), max_queued=st.integers(1, 6), max_steers=st.integers(1, 3)
+        max_in_flight=st.integers(1, 3),
+        max_queued=st.integers(1, 6),
+        max_steers=st.integers(1, 3),
+        max_cached_bytes=st.integers(1, 5),
+        max_held_bytes=st.sampled_from([200, 500, 10_000, 10_000]),
     )
-    def connect(self, max_in_flight: int, max_queued: int, max_steers: int) -> None:
+    def connect(self, **limits: int) -> None:
         self.match = Match(
-            ConnectionLimits(
-                max_in_flight=max_in_flight,
-                max_lanes=len(LANES) - 1,
-                max_queued=max_queued,
-                max_steers=max_steers,
-            )
+            ConnectionLimits(max_lanes=len(LANES) - 1, **limits),
         )
 
     def some_id(self, data: st.DataObject) -> str:
@@ -135,6 +134,11 @@ class RandomClient(RuleBasedStateMachine):
     def hang_up(self) -> None:
         self.match.disconnect()
 
+    @precondition(lambda self: len(self.match.known_ids()) > 8)
+    @rule()
+    def drain(self) -> None:
+        self.match.drain()
+
     @invariant()
     def both_believe_the_same(self) -> None:
         if hasattr(self, "match"):
@@ -172,6 +176,41 @@ def test_a_fork_does_not_take_the_steers_of_a_response_that_still_runs() -> None
     match.finish(first, Ending())
     [successor] = match.running
     assert ["steer 2"] == successor.texts
+
+
+def test_a_steer_comes_back_when_its_response_is_forgotten_for_another_lane() -> None:
+    """What another lane remembers may take the room of the response that the steer waits for."""
+    match = play(ConnectionLimits(max_cached_bytes=3))
+    match.create("a", None)
+    [first] = match.running
+    match.steer(first.id)
+    match.finish(first, Ending(owing=True, num_bytes=2))
+    match.create("b", None)
+    match.finish(match.running[0], Ending(num_bytes=2))
+    assert ["failed"] == [steer.end for steer in match.model.steers]
+
+
+def test_a_steer_after_the_drain_comes_back() -> None:
+    """What runs may still be steered, but nothing follows it on this connection."""
+    match = play()
+    match.create("a", None)
+    match.create("a", None)
+    [first] = match.running
+    match.drain()
+    match.steer(first.id)
+    match.finish(first, Ending())
+    assert ["failed"] == [steer.end for steer in match.model.steers]
+    assert [] == match.running
+
+
+def test_steers_count_towards_what_a_connection_holds() -> None:
+    """Sixteen large messages for each of sixteen responses would be more memory than creates."""
+    match = play(ConnectionLimits(max_held_bytes=160))
+    match.create("a", None)
+    [first] = match.running
+    for _ in range(8):
+        match.steer(first.id)
+    assert 0 < len(match.model.steers) < 8
 
 
 @pytest.mark.parametrize("owing", [False, True])

@@ -130,11 +130,11 @@ class Server:
         self._draining = True
         await drain(self._turns, self._sockets, self.config.server.shutdown_grace_sec)
 
-    async def beat(self) -> None:
-        """Look after the connections, about once a second, for ever."""
+    async def beat(self, every_sec: float = BEAT_SEC) -> None:
+        """Look after the connections at this distance, for ever."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(BEAT_SEC)
+            await asyncio.sleep(every_sec)
             now = clock()
             for number, one in enumerate(tuple(self._sockets), start=1):
                 one.beat(now)
@@ -235,7 +235,11 @@ async def _store(config: Config) -> Store:
 
 @asynccontextmanager
 async def serve(
-    config: Config, *, models: Iterable[Model] | None = None, listener: socket.socket | None = None
+    config: Config,
+    *,
+    models: Iterable[Model] | None = None,
+    listener: socket.socket | None = None,
+    beat_sec: float = BEAT_SEC,
 ) -> AsyncIterator[Server]:
     """Serve while the context is open; on leaving, drain and close everything.
 
@@ -243,6 +247,7 @@ async def serve(
         config: What to serve.
         models: Instead of those that the configuration names.
         listener: A bound socket to listen on, instead of the configured address.
+        beat_sec: Distance at which connections are looked after: how exact their timers are.
 
     Raises:
         ConfigError: the configuration names something that is not there.
@@ -268,7 +273,7 @@ async def serve(
         await site.start()
         host, port = runner.addresses[0][:2]
         server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        beat = asyncio.create_task(server.beat(), name="beat")
+        beat = asyncio.create_task(server.beat(beat_sec), name="beat")
         try:
             yield server
         finally:

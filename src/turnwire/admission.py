@@ -7,14 +7,13 @@ itself, but first come, first served lets one connection with sixteen lanes star
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import Hashable
 from typing import Final
 
 from turnwire.models.base import Model
 from turnwire.session.fairness import FairGate
 
-__all__ = ["Places", "Slots"]
+__all__ = ["Hold", "Places", "Slots"]
 
 
 class Places:
@@ -29,31 +28,49 @@ class Places:
         """Turns that wait for a place."""
         return self._gate.num_waiting
 
-    @asynccontextmanager
-    async def hold(self, client: Hashable) -> AsyncIterator[None]:
-        """Hold a place; wait for one first if all are taken.
+    def hold(self, client: Hashable) -> Hold:
+        """A place, as an async context manager; entering waits if all are taken.
 
         Args:
             client: Who wants it. Clients take turns, however many places each wants.
         """
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if not self._gate.enter(client, waiter):
-            try:
-                await waiter
-            except asyncio.CancelledError:
-                if not self._gate.withdraw(client, waiter) and not waiter.cancelled():
-                    self._leave()  # the place came just before we left
-                raise
-        try:
-            yield
-        finally:
-            self._leave()
+        return Hold(self, client)
 
-    def _leave(self) -> None:
+    async def enter(self, client: Hashable) -> None:
+        """Take a place; `leave` gives it back."""
+        if self._gate.try_enter():
+            return
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gate.enter(client, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not self._gate.withdraw(client, waiter) and not waiter.cancelled():
+                self.leave()  # the place came just before we left
+            raise
+
+    def leave(self) -> None:
+        """Give a place back, to a waiter that is still there."""
         while (following := self._gate.leave()) is not None:
             if not following.done():
                 following.set_result(None)
                 return
+
+
+class Hold:
+    """A place for the length of an `async with` block."""
+
+    __slots__ = ("_client", "_places")
+
+    def __init__(self, places: Places, client: Hashable) -> None:
+        self._places: Final = places
+        self._client: Final = client
+
+    async def __aenter__(self) -> None:
+        await self._places.enter(self._client)
+
+    async def __aexit__(self, *failure: object) -> None:
+        self._places.leave()
 
 
 class Slots:

@@ -41,10 +41,16 @@ class FairGate(Generic[K, W]):
         """Waiters outside."""
         return sum(map(len, self._waiting.values()))
 
-    def enter(self, key: K, waiter: W) -> bool:
-        """Take a place now, or queue the waiter under its key; return whether it is inside."""
+    def try_enter(self) -> bool:
+        """Take a place if one is free; nobody waits while one is."""
         if self.num_inside < self.capacity:
             self.num_inside += 1
+            return True
+        return False
+
+    def enter(self, key: K, waiter: W) -> bool:
+        """Take a place now, or queue the waiter under its key; return whether it is inside."""
+        if self.try_enter():
             return True
         self._waiting.setdefault(key, deque()).append(waiter)
         return False

@@ -24,7 +24,7 @@ from turnwire.protocol.codec import decode_frame, decode_items, decode_tools, ec
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.rendering.parser import OutputParser
-from turnwire.server.writer import websocket_frame
+from turnwire.server.writer import deflated_frame, websocket_frame
 from turnwire.session.emitter import Emitter
 
 __all__ = ["BENCH"]
@@ -39,6 +39,7 @@ def run(quick: bool) -> list[Result]:
     return [
         *_decoding(quick),
         *_speaking(quick),
+        *_framing(quick),
         *_parsing(quick),
         *_engine(quick),
         *_calling(quick),
@@ -120,6 +121,20 @@ def _speaking(quick: bool) -> list[Result]:
             "emit, encode and frame 25 events", "CPU us/turn", US
         ),
     ]
+
+
+def _framing(quick: bool) -> list[Result]:
+    """What permessage-deflate costs for the largest event of a turn, and what it saves."""
+    request = CreateResponse(model="sim", store=False, tools=fixtures.TOOLS)
+    tools = decode_tools(request.tools)
+    response = echo(request, tools, ToolChoice(), id="resp_0", created_at=0, model="sim")
+    [event, _] = Emitter(response).start()
+    results = []
+    for name, frame in (("plain", websocket_frame), ("deflated", deflated_frame(15))):
+        size = len(frame(event))
+        timing = time_call(lambda frame=frame: frame(event), quick=quick)  # type: ignore[misc]
+        results.append(timing.result(f"frame of {size:,} bytes, {name}", "CPU us", US))
+    return results
 
 
 def _parsing(quick: bool) -> list[Result]:

@@ -254,6 +254,7 @@ async def serve(
         StoreError: the store cannot be opened.
         OSError: the address cannot be listened on.
     """
+    logs.configure_if_not()
     chosen = list(models) if models is not None else _models(config)
     server = Server(config, chosen, await _store(config))
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.

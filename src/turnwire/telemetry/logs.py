@@ -30,6 +30,7 @@ from turnwire.errors import TurnwireError
 __all__ = [
     "DROPPED",
     "configure",
+    "configure_if_not",
     "forget_request",
     "get_logger",
     "remember_request",
@@ -99,6 +100,12 @@ def configure(level: Level, format_: Format, stream: TextIO | None = None) -> No
         cache_logger_on_first_use=False,
     )
     _capture_libraries(number, shared, renderer, stream)
+
+
+def configure_if_not() -> None:
+    """Set up the log if nobody has: the library's default would print what variables hold."""
+    if not structlog.is_configured():
+        configure("warning", "console")
 
 
 def get_logger() -> FilteringBoundLogger:

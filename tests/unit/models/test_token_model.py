@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
+from turnwire.engines.base import Delta, Generation
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.errors import ContextLengthExceeded, InvalidRequest, Overloaded
@@ -277,6 +279,49 @@ def test_a_malformed_control_names_its_metadata_key() -> None:
     with pytest.raises(InvalidRequest) as raised:
         turn(None, [message("user", "hi")], hints={"sim.output_tokens": "many"})
     assert raised.value.param == "metadata.sim.output_tokens"
+
+
+class Scripted:
+    """An engine that says what it is told to, token by token, canonical or not."""
+
+    window = 1000
+    num_slots = 1
+    num_running = num_waiting = 0
+
+    def __init__(self, ids: list[int]) -> None:
+        self.ids = ids
+
+    def check(self, request: Generation) -> None:
+        """Take everything."""
+
+    async def generate(self, request: Generation) -> AsyncGenerator[Delta, None]:
+        yield Delta((), num_cached=0)
+        for token_id in self.ids:
+            yield Delta((token_id,))
+        yield Delta((), finish="stop")
+
+    async def prefill(self, request: Generation) -> int:
+        return 0
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+
+async def test_sampled_ids_are_kept_as_sampled() -> None:
+    """Ids that encoding the same text would not give stay in the prompt of the next turn."""
+    renderer = Renderer(Tokenizer.shipped())
+    [stop, *_] = sorted(renderer.stop)
+    spelled = [renderer.tokenizer.encode(letter)[0] for letter in "hello"]
+    assert spelled != list(renderer.tokenizer.encode("hello"))
+    model = TokenModel("scripted", renderer, Scripted([*spelled, stop]))
+    first = model.prepare(None, items_of([message("user", "hi")]), Settings())
+    _, output, after = await play(first)
+    second = model.prepare(after, items_of([message("user", "more")]), Settings())
+    before = list(first.prompt)
+    assert [*before, *spelled] == list(second.prompt)[: len(before) + len(spelled)]
+    changed = model.prepare(after, items_of([message("user", "more")]), Settings(instructions="x"))
+    assert spelled == list(changed.prompt)[-len(second.prompt) :][len(before) :][: len(spelled)]
+    assert "hello" == wire(output[0])["content"][0]["text"]
 
 
 def small_model(window: int) -> TokenModel:

@@ -16,6 +16,7 @@ from turnwire.telemetry.logs import (
     DROPPED,
     Level,
     configure,
+    configure_if_not,
     forget_request,
     get_logger,
     remember_request,
@@ -183,3 +184,22 @@ def test_no_long_or_dropped_field_passes(event: dict[str, Any]) -> None:
         for name, value in passed.items()
         if isinstance(value, str) and not name.startswith("_")
     )
+
+
+def test_an_embedded_server_has_a_log_without_content(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nobody set the log up, `configure_if_not` does; what was set up stays."""
+    structlog.reset_defaults()
+    configure_if_not()
+    try:
+        raise RuntimeError("canary")
+    except RuntimeError as error:
+        secret = "canary"
+        get_logger().error("failed", exc_info=error, input=secret)
+    written = "".join(capsys.readouterr())
+    assert "failed" in written
+    assert "canary" not in written
+    stream = io.StringIO()
+    configure("error", "json", stream)
+    configure_if_not()
+    get_logger().error("again")
+    assert "again" in stream.getvalue()

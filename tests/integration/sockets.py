@@ -173,6 +173,7 @@ class Narrow:
     def __init__(self, sock: socket.socket) -> None:
         self._socket: Final = sock
         self._loop: Final = asyncio.get_running_loop()
+        self._wire: WebSocketConnection | None = None
 
     async def send(self, data: bytes) -> None:
         """Write bytes as they are; waits for ever if the server does not read."""
@@ -188,12 +189,16 @@ class Narrow:
         return await self._loop.sock_recv(self._socket, num_bytes)
 
     async def read_on(self) -> WebSocketConnection:
-        """Begin to read like any client; this object is of no more use."""
+        """Begin to read like any client; from now on through what this returns."""
         reader, writer = await asyncio.open_connection(sock=self._socket, limit=2**20)
-        return WebSocketConnection(reader, writer)
+        self._wire = WebSocketConnection(reader, writer)
+        return self._wire
 
     def reset(self) -> None:
         """Go away without a word."""
+        if self._wire is not None:
+            self._wire.reset()
+            return
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_OFF)
         self._socket.close()
 
@@ -216,5 +221,4 @@ async def open_narrow(url: str) -> AsyncIterator[Narrow]:
     try:
         yield narrow
     finally:
-        if sock.fileno() >= 0:
-            narrow.reset()
+        narrow.reset()

@@ -58,6 +58,8 @@ log = get_logger()
 GRACE_BYTES: Final = 1_048_576
 # How long the terminal events of an expiring connection may take to be made.
 ENDING_SEC: Final = 2.0
+# How long what is unsent at the end of a connection may take to leave.
+LINGER_SEC: Final = 2.0
 
 
 class UpgradeRequired(ClientError):
@@ -149,6 +151,10 @@ class Socket:
         finally:
             self._metrics.websocket_connections.dec()
             self._metrics.websocket_closed(self._ws.close_code or 1006)
+            if transport.get_write_buffer_size():
+                # A transport that closes waits for its client to take the rest, which one that
+                # does not read never will.
+                asyncio.get_running_loop().call_later(LINGER_SEC, transport.abort)
         return self._ws
 
     def beat(self, now: float) -> None:

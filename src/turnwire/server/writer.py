@@ -9,6 +9,8 @@ message, or one HTTP chunk holding one SSE frame.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -27,6 +29,9 @@ SLOW_BYTES: Final = 32_768
 """Unsent bytes above which a client counts as slow: its deltas are joined."""
 HIGH_WATER_BYTES: Final = 262_144
 """Unsent bytes above which a turn, and with it its engine, waits for the client."""
+NOT_SENT_BYTES: Final = 65_536
+"""Bytes that the system takes from us ahead of the network. Unbounded it takes megabytes for a
+client that does not read, and from a slow one so much at a time that it seems to have stalled."""
 
 DEFLATE_BYTES: Final = 1024
 """Smaller messages gain little from compression."""
@@ -103,6 +108,7 @@ class Outbox:
     """
 
     __slots__ = (
+        "_drained",
         "_frame",
         "_frames",
         "_loop",
@@ -138,6 +144,8 @@ class Outbox:
         self._frames: list[bytes] = []
         self._size = 0
         self._timer: asyncio.TimerHandle | None = None
+        # Waits for room, on behalf of everyone who does.
+        self._drained: asyncio.Task[None] | None = None
         self._slow = False
         # Bytes that had left the transport when that number last grew, and when that was.
         self._taken = 0
@@ -145,6 +153,10 @@ class Outbox:
         self.congested = False
         self.num_bytes = 0
         self.written_sec = self._moved_sec
+        sock = transport.get_extra_info("socket")
+        if sock is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with contextlib.suppress(OSError):  # not a TCP socket
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOT_SENT_BYTES)
 
     @property
     def slow(self) -> bool:
@@ -203,9 +215,16 @@ class Outbox:
     async def drain(self) -> None:
         """Wait until the transport has room again.
 
+        Any number of turns may wait, and each can be cancelled for itself.
+
         Raises:
             ConnectionError: the client went away meanwhile.
         """
         self.flush()
-        await self._writer.drain()
+        if self._drained is None or self._drained.done():
+            # The library has one future for all who wait: whoever is cancelled there cancels it
+            # for the others, and for those that come later. So one task waits, and nobody cancels
+            # that.
+            self._drained = self._loop.create_task(self._writer.drain(), name="drained")
+        await asyncio.shield(self._drained)
         self.congested = False

@@ -184,3 +184,31 @@ def test_a_deflated_frame_inflates_to_its_event() -> None:
     assert (0xC1, 126) == (data[0], data[1])
     inflated = zlib.decompressobj(-15).decompress(data[4:] + b"\x00\x00\xff\xff")
     assert parse(websocket_frame(large)) == [inflated]
+
+
+class Shared:
+    """A library's writer whose waiters share one future, as those of aiohttp do."""
+
+    def __init__(self) -> None:
+        self.room: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def drain(self) -> None:
+        await self.room
+
+
+async def test_one_that_waits_can_be_cancelled() -> None:
+    """Whoever is cancelled while it waits for room leaves the others waiting, until there is."""
+    shared = Shared()
+    one = Outbox(Tap(), shared, websocket_frame)  # type: ignore[arg-type]
+    waiting = [asyncio.create_task(one.drain()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting[1].cancel()
+    await asyncio.wait(waiting[1:2])
+    later = asyncio.create_task(one.drain())
+    await asyncio.sleep(0)
+    assert [False, True, False, False] == [task.done() for task in (*waiting, later)]
+    shared.room.set_result(None)
+    await asyncio.gather(waiting[0], waiting[2], later)
+    assert waiting[1].cancelled()
+    assert not one.congested

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from turnwire.cli.demo_report import Report
 
 LIMIT_SEC = 100
+COMMAND = (sys.executable, "-m", "turnwire.cli.main", "demo", "--model", "sim")
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Temporary files go to the folder, and a setting of ours is there to be left out."""
+    return {**os.environ, "TMPDIR": str(folder), "TURNWIRE_PORT": "not a port"}
 
 
 def demo(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "turnwire.cli.main", "demo", "--model", "sim", *arguments],
-        env={**os.environ, "TMPDIR": str(folder), "TURNWIRE_PORT": "not a port"},
+        [*COMMAND, *arguments],
+        env=environment(folder),
         capture_output=True,
         text=True,
         timeout=LIMIT_SEC,
@@ -55,4 +64,19 @@ def test_the_comparison_is_printed_and_nothing_is_left(tmp_path: Path) -> None:
     assert 0 == ended.returncode, ended.stderr
     assert "answers equal: yes" in ended.stdout
     assert "The model is simulated" in ended.stdout
+    assert [] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)]
+)
+def test_a_demo_that_is_ended_leaves_nothing(tmp_path: Path, sent: int, code: int) -> None:
+    """Told to end in mid-loop, it ends its server and removes its folders."""
+    with subprocess.Popen([*COMMAND, "--turns", "100000"], env=environment(tmp_path)) as running:
+        # The project's folder is made when a server answers and the loop begins.
+        while not list(tmp_path.glob("turnwire-project-*")):
+            assert running.poll() is None
+            time.sleep(0.02)
+        running.send_signal(sent)
+        assert code == running.wait(LIMIT_SEC)
     assert [] == list(tmp_path.iterdir())

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Final
 
@@ -64,7 +66,8 @@ def run(*, turns: int, model: str, rounds: int, as_json: bool) -> int:
         return _fail(f"there is no model {model!r}; there are {', '.join(SIM_PROFILES)}", 2)
     _avoid_proxies()
     try:
-        played = _play(turns, model, rounds, os.environ, quiet=as_json)
+        with _terminated_in_order():
+            played = _play(turns, model, rounds, os.environ, quiet=as_json)
     except DemoFailed as error:
         return _fail(str(error), 1)
     loops = [loop for arm in ARMS for loop in played[arm]]
@@ -94,6 +97,20 @@ def _avoid_proxies() -> None:
     for name in ("no_proxy", "NO_PROXY"):
         known = os.environ.get(name)
         os.environ[name] = f"{known},{LOOPBACK}" if known else LOOPBACK
+
+
+@contextmanager
+def _terminated_in_order() -> Iterator[None]:
+    """Let SIGTERM leave every context, as Ctrl-C does: no server of ours outlives the demo."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _play(

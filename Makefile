@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test check format bench lock clean
+.PHONY: help setup serve demo test check format fuzz bench lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...']"
@@ -44,6 +44,9 @@ format: $(READY) ## mend what can be mended
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+fuzz: $(READY) ## attack what strangers reach; ARGS="codec --seconds 60" to choose
+	$(BIN)/python -m fuzz $(ARGS)
+
 bench: $(READY) ## measure; ARGS for options
 	$(BIN)/python -m bench $(ARGS)
 
@@ -56,4 +59,4 @@ lock: ## resolve the versions anew (needs uv; ARGS="--upgrade" for newer ones)
 
 clean: ## remove .venv, caches and build results
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
-	find src tests bench tools -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests bench fuzz tools -name __pycache__ -type d -prune -exec rm -rf {} +

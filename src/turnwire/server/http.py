@@ -127,6 +127,12 @@ class Api:
             return await request.read()
         except web.HTTPRequestEntityTooLarge as error:
             raise self._too_large() from error
+        except web.RequestPayloadError as error:
+            raise InvalidRequest(
+                "The request body cannot be read: its chunks, its length or its compression are "
+                "not what the headers say.",
+                code="invalid_request",
+            ) from error
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(

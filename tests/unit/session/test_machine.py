@@ -157,7 +157,7 @@ class RandomClient(RuleBasedStateMachine):
 
 
 TestRandomClient = RandomClient.TestCase
-TestRandomClient.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestRandomClient.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
 
 
 def play(limits: ConnectionLimits | None = None) -> Match:
@@ -433,4 +433,4 @@ class RandomModel(RuleBasedStateMachine):
 
 
 TestRandomModel = RandomModel.TestCase
-TestRandomModel.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestRandomModel.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

@@ -1,0 +1,1 @@
+"""Attacks on what reads bytes from strangers: `python -m fuzz NAME --seconds N`."""

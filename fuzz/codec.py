@@ -73,7 +73,7 @@ class Codec:
             case Steer(_, given):
                 return self._steer(given)
             case Inject(_, given):
-                json.loads(bytes(given))
+                json.loads(bytes(given), parse_int=str)  # whatever its size
                 return "inject"
             case _:
                 return type(event).__name__

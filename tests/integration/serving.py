@@ -20,7 +20,17 @@ from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.server.app import Server, serve
 
-__all__ = ["ALICE", "BOB", "PROFILES", "Serving", "bearer", "config", "eventually", "serving"]
+__all__ = [
+    "ALICE",
+    "BOB",
+    "PROFILES",
+    "Serving",
+    "bearer",
+    "config",
+    "eventually",
+    "serving",
+    "shipped",
+]
 
 ALICE: Final = "sk-alice-0123456789abcdef"
 BOB: Final = "sk-bob-0123456789abcdef"
@@ -36,7 +46,8 @@ PATIENCE_SEC: Final = 20.0
 
 
 @cache
-def _shipped() -> tuple[Renderer, Vocabulary, Author]:
+def shipped() -> tuple[Renderer, Vocabulary, Author]:
+    """Tokenizer, template and author of the simulated models; made once."""
     tokenizer = Tokenizer.shipped()
     vocabulary = Vocabulary(
         token_bytes=tokenizer.token_bytes(), special=tokenizer.special, encode=tokenizer.encode
@@ -94,7 +105,7 @@ def config(
 @asynccontextmanager
 async def serving(told: Config, names: Sequence[str] = tuple(PROFILES)) -> AsyncIterator[Serving]:
     """Serve while the context is open; fresh engines, a shared tokenizer and template."""
-    renderer, vocabulary, author = _shipped()
+    renderer, vocabulary, author = shipped()
     engines = {name: SimEngine(vocabulary, PROFILES[name], author) for name in names}
     models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
     async with serve(told, models=models) as server:

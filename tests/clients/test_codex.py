@@ -1,0 +1,115 @@
+"""The Codex CLI: warm-up, turns that bring only what is new, and its tools.
+
+Its model calls `get_goal` and nothing else: that tool has no arguments and changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.clients.conftest import Program, Proven
+from tests.clients.install import npm
+from tests.clients.tape import Tape
+
+VERSION = "0.169.0"
+CONFIG = """\
+model = "harmless"
+model_provider = "turnwire"
+approval_policy = "never"
+sandbox_mode = "read-only"
+check_for_update_on_startup = false
+
+[model_providers.turnwire]
+name = "Turnwire"
+base_url = "{url}/v1"
+env_key = "TURNWIRE_KEY"
+wire_api = "responses"
+supports_websockets = {websockets}
+
+[analytics]
+enabled = false
+
+[features]
+plugins = false
+apps = false
+"""
+
+
+@pytest.fixture(scope="session")
+def codex() -> Path:
+    """The binary inside the package of this platform."""
+    modules = npm("codex", [f"@openai/codex@{VERSION}"]) / "node_modules" / "@openai"
+    (binary,) = modules.glob("codex-linux-*/vendor/*/bin/codex")
+    return binary
+
+
+def events(printed: str) -> list[dict[str, Any]]:
+    """What `codex exec --json` reports."""
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def messages(reported: list[dict[str, Any]]) -> list[str]:
+    """The model's messages."""
+    items = [event["item"] for event in reported if event["type"] == "item.completed"]
+    return [item["text"] for item in items if item["type"] == "agent_message"]
+
+
+def home(folder: Path, tape: Tape, *, websockets: bool) -> dict[str, str]:
+    """Codex's own folder, with a configuration in it."""
+    path = folder / "codex"
+    path.mkdir()
+    told = CONFIG.format(url=tape.url, websockets=str(websockets).lower())
+    (path / "config.toml").write_text(told)
+    return {"CODEX_HOME": str(path), "TURNWIRE_KEY": "any"}
+
+
+async def test_codex_over_websocket(
+    codex: Path, tape: Tape, program: Program, tmp_path: Path, proven: Proven
+) -> None:
+    """Two runs of one conversation: each warms up, then sends what is new, on one WebSocket."""
+    env = home(tmp_path, tape, websockets=True)
+    options = ["--skip-git-repo-check", "--json"]
+    first = events(await program([codex, "exec", *options, "Plan the day."], env))
+    second = events(await program([codex, "exec", "resume", "--last", *options, "And now?"], env))
+
+    tape.check_clean()
+    assert [] == tape.posts
+    assert 2 == len(tape.sockets)
+    for socket, reported in zip(tape.sockets, (first, second), strict=True):
+        warm_up, question, answer = socket.creates
+        assert warm_up["generate"] is False
+        assert socket.headers["authorization"] == "Bearer any"
+        ids = [response["id"] for response in socket.responses]
+        assert ids[:2] == [create["previous_response_id"] for create in (question, answer)]
+        (call,) = socket.responses[1]["output"]
+        assert "get_goal" == call["name"]
+        (output,) = answer["input"]
+        assert ("function_call_output", call["call_id"]) == (output["type"], output["call_id"])
+        (said,) = socket.responses[2]["output"]
+        assert [said["content"][0]["text"]] == messages(reported)
+        cached = socket.responses[2]["usage"]["input_tokens_details"]["cached_tokens"]
+        assert cached >= socket.responses[1]["usage"]["input_tokens"] - 16
+    fact = (
+        "`exec` and `exec resume`: a warm-up each, then only what is new; a tool round; "
+        "no fallback to HTTP"
+    )
+    proven("Codex CLI", VERSION, "WebSocket", fact)
+
+
+async def test_codex_over_http(
+    codex: Path, tape: Tape, program: Program, tmp_path: Path, proven: Proven
+) -> None:
+    """Told not to use WebSockets, it streams over HTTP and sends the whole conversation."""
+    env = home(tmp_path, tape, websockets=False)
+    printed = await program(
+        [codex, "exec", "--skip-git-repo-check", "--json", "Plan the day."], env
+    )
+    tape.check_clean()
+    assert [] == tape.sockets
+    question, answer = (post.create for post in tape.posts)
+    assert question["input"] == answer["input"][: len(question["input"])]
+    assert 1 == len(messages(events(printed)))
+    proven("Codex CLI", VERSION, "HTTP", "a tool round, the whole conversation each time")

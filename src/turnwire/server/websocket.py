@@ -126,7 +126,7 @@ class Socket:
         Raises:
             UpgradeRequired: the request is no WebSocket handshake.
         """
-        if not self._ws.can_prepare(request).ok:
+        if not self._is_handshake(request):
             raise UpgradeRequired(
                 "GET /v1/responses is WebSocket mode: send an Upgrade, or POST to this path."
             )
@@ -156,6 +156,12 @@ class Socket:
                 # does not read never will.
                 asyncio.get_running_loop().call_later(LINGER_SEC, transport.abort)
         return self._ws
+
+    def _is_handshake(self, request: web.Request) -> bool:
+        try:
+            return self._ws.can_prepare(request).ok
+        except ValueError:
+            return False  # the library stumbles over headers that are not ASCII
 
     def beat(self, now: float) -> None:
         """Do what is due: called by the server about once a second.

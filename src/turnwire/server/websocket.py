@@ -148,7 +148,15 @@ class Socket:
                 finally:
                     self.is_open = False
                     self._perform(self.connection.disconnect())
+        except asyncio.CancelledError as gone:
+            # Its past holds the group's last frame, which holds it: a circle through all that this
+            # connection had, and only a collection, much later, would free that.
+            raise gone.with_traceback(None) from None
         finally:
+            self.task = None
+            if transport.is_closing():
+                # Stops the library's timers, which would keep what is left until their time.
+                await self._ws.close(drain=False)
             self._metrics.websocket_connections.dec()
             self._metrics.websocket_closed(self._ws.close_code or 1006)
             if transport.get_write_buffer_size():

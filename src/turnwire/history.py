@@ -8,6 +8,8 @@ continued from the store: keeping its context would put on disk what must not be
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 from array import array
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -47,6 +49,10 @@ ID_PREFIX: Final = {
     CustomToolCallOutput: "ctco",
     Reasoning: "rs",
 }
+
+
+LARGE_CHAIN_BYTES: Final = 262_144
+"""Decoding this much takes some milliseconds: a thread does it, other clients go on."""
 
 
 class _Sampled(Struct, frozen=True, array_like=True):
@@ -167,6 +173,25 @@ class History:
             raise _not_found(response_id)
         return turn.response
 
+    async def input_items(self, owner: str, response_id: str) -> list[tuple[str, Item]]:
+        """Return what went into a stored response: the conversation before it, then its input.
+
+        Returns:
+            Oldest first, each with its id. Ids are unique in the list and the same at every
+            call: an item that has none, or one that an earlier item has, gets one that follows
+            from its place. Items are as they are at rest: reasoning is sealed.
+
+        Raises:
+            NotFound: unknown, deleted or another owner's.
+            StoreError: the store failed.
+        """
+        turns = await self.store.chain(owner, response_id)
+        if turns is None:
+            raise _not_found(response_id)
+        if sum(len(turn.items) + len(turn.output) for turn in turns) < LARGE_CHAIN_BYTES:
+            return _input_of(turns)
+        return await asyncio.to_thread(_input_of, turns)
+
     async def delete(self, owner: str, response_id: str) -> None:
         """Remove a stored response.
 
@@ -249,6 +274,29 @@ class History:
         if item.id is None and not isinstance(item, OpaqueItem):
             item = structs.replace(item, id=new_id(ID_PREFIX.get(type(item), "item")))
         return item
+
+
+def _input_of(turns: Sequence[StoredTurn]) -> list[tuple[str, Item]]:
+    found: dict[str, Item] = {}
+    for turn in turns:
+        output = turn.output if turn is not turns[-1] else b"[]"
+        items = (*decode_items(Raw(turn.items)), *decode_items(Raw(output)))
+        for place, item in enumerate(items):
+            item_id = item.id
+            if item_id is None or item_id in found:
+                digest = hashlib.sha256(f"{turn.id}/{place}".encode()).hexdigest()
+                item_id = f"{ID_PREFIX.get(type(item), 'item')}_{digest[:48]}"
+                item = _named(item, item_id)
+            found[item_id] = item
+    return list(found.items())
+
+
+def _named(item: Item, item_id: str) -> Item:
+    if not isinstance(item, OpaqueItem):
+        return structs.replace(item, id=item_id)
+    fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
+    fields["id"] = Raw(msgspec.json.encode(item_id))
+    return structs.replace(item, id=item_id, raw=msgspec.json.encode(fields))
 
 
 def _tokens(packed: bytes | None) -> TokenArray | None:

@@ -13,13 +13,14 @@ from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
 from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from turnwire.history import History
-from turnwire.protocol.codec import decode_items
+from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
     FunctionCall,
     InputText,
     Item,
     ItemReference,
     Message,
+    OpaqueItem,
     OutputText,
     Reasoning,
     ReasoningText,
@@ -216,3 +217,38 @@ def test_references_follow_the_conversation() -> None:
     assert [assistant("b")] == kept.open_items("me", chain, sent)
     with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
         kept.open_items("me", chain, [ItemReference(id="msg_x")])
+
+
+async def test_what_went_in() -> None:
+    """The input of a response is the conversation before it and its own, without its output."""
+    store = MemoryStore(100)
+    one = await keep(history(store), "r1", None, [user("a"), user("b")], [assistant("c")])
+    await keep(history(store), "r2", one, [user("d")], [assistant("e")])
+    listed = await history(store).input_items("me", "r2")
+    assert ["a", "b", "c", "d"] == [
+        part.text
+        for _, item in listed
+        if isinstance(item, Message)
+        for part in item.content
+        if isinstance(part, InputText | OutputText)
+    ]
+    assert [item.id for _, item in listed] == [item_id for item_id, _ in listed]
+    assert listed == await history(store).input_items("me", "r2")
+    with pytest.raises(NotFound):
+        await history(store).input_items("you", "r2")
+
+
+async def test_what_went_in_has_ids_of_its_own() -> None:
+    """Of items with one id, later ones are listed under an id that follows from their place."""
+    store = MemoryStore(100)
+    odd = OpaqueItem(type="odd", raw=b'{"type":"odd","x":1}')
+    twice: list[Item] = [assistant("a"), assistant("a"), odd]
+    one = await keep(history(store), "r1", None, twice, [])
+    await keep(history(store), "r2", one, twice, [])
+    listed = await history(store).input_items("me", "r2")
+    assert 6 == len({item_id for item_id, _ in listed})
+    assert ("msg_a", assistant("a")) == listed[0]
+    for item_id, item in listed:
+        assert item_id == item.id
+        assert item_id == json.loads(encode_item(item))["id"]
+    assert listed == await history(store).input_items("me", "r2")

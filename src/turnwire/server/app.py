@@ -31,6 +31,7 @@ from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
 from turnwire.server.local import local_middleware
 from turnwire.server.shutdown import drain
+from turnwire.server.stored import StoredApi
 from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch
@@ -92,11 +93,11 @@ class Server:
         )
         self._api: Final = Api(
             self._turns,
-            history,
             self._authenticator,
             self.metrics,
             max_body_bytes=config.server.max_body_bytes,
         )
+        self._stored: Final = StoredApi(history, self._authenticator)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -109,13 +110,14 @@ class Server:
         )
         app.on_response_prepare.append(stamp)
         app.on_cleanup.append(self._cleanup)
-        api = self._api
+        api, stored = self._api, self._stored
         app.add_routes(
             [
                 web.post("/v1/responses", self._create),
                 web.get("/v1/responses", self._connect, allow_head=False),
-                web.get("/v1/responses/{id}", api.retrieve, allow_head=False),
-                web.delete("/v1/responses/{id}", api.delete),
+                web.get("/v1/responses/{id}", stored.retrieve, allow_head=False),
+                web.delete("/v1/responses/{id}", stored.delete),
+                web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
                 web.get("/v1/models", api.models, allow_head=False),
                 web.get("/v1/models/{id}", api.model, allow_head=False),
                 web.get("/health", self._health),

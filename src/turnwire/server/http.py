@@ -1,4 +1,4 @@
-"""The HTTP side: `/v1/responses` as JSON and as SSE, stored responses, models."""
+"""Creating responses over HTTP, as JSON and as SSE, and the list of models."""
 
 from __future__ import annotations
 
@@ -10,29 +10,24 @@ from aiohttp import HttpVersion11, web
 from msgspec.json import encode
 
 from turnwire.errors import InvalidRequest, NotFound, PayloadTooLarge
-from turnwire.history import History
 from turnwire.ids import new_id
 from turnwire.order import Order
 from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
+from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Api", "json_answer"]
+__all__ = ["Api"]
 
 STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # proxies must not hold events back
 }
-
-
-def json_answer(body: bytes, status: int = 200) -> web.Response:
-    """An answer whose body is JSON already."""
-    return web.Response(body=body, status=status, content_type="application/json")
 
 
 class _Nowhere:
@@ -54,18 +49,16 @@ async def _nowhere() -> _Nowhere:
 
 
 class Api:
-    """Handlers of the HTTP endpoints. Errors are raised; `errors.middleware` answers them."""
+    """Handlers of the HTTP endpoints. Errors are raised; `faults.fault_middleware` answers them."""
 
     def __init__(
         self,
         turns: Turns,
-        history: History,
         authenticator: Authenticator,
         metrics: Metrics,
         max_body_bytes: int,
     ) -> None:
         self._turns: Final = turns
-        self._history: Final = history
         self._authenticator: Final = authenticator
         self._metrics: Final = metrics
         self._max_body_bytes: Final = max_body_bytes
@@ -139,23 +132,6 @@ class Api:
             f"The request body is larger than {self._max_body_bytes} bytes. Send less, or raise "
             "server.max_body_bytes."
         )
-
-    async def retrieve(self, request: web.Request) -> web.Response:
-        """GET /v1/responses/{id}."""
-        caller = self.caller(request)
-        if request.query.get("stream") == "true":
-            raise InvalidRequest(
-                "This response cannot be streamed because it was not created with background=true.",
-                param="stream",
-            )
-        return json_answer(await self._history.get(caller.owner, request.match_info["id"]))
-
-    async def delete(self, request: web.Request) -> web.Response:
-        """DELETE /v1/responses/{id}."""
-        caller = self.caller(request)
-        response_id = request.match_info["id"]
-        await self._history.delete(caller.owner, response_id)
-        return json_answer(encode({"id": response_id, "object": "response", "deleted": True}))
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""

@@ -58,6 +58,8 @@ log = get_logger()
 GRACE_BYTES: Final = 1_048_576
 # How long the terminal events of an expiring connection may take to be made.
 ENDING_SEC: Final = 2.0
+# How long a client may take to read the rest and to answer a close of ours.
+GOODBYE_SEC: Final = 5.0
 # How long what is unsent at the end of a connection may take to leave.
 LINGER_SEC: Final = 2.0
 
@@ -115,6 +117,7 @@ class Socket:
         )
         self._running: Final[dict[Job, tuple[asyncio.Task[None], Order]]] = {}
         self._closing: WSCloseCode | None = None
+        self._hung_up = False
         # Set in `run`, once the handshake is done.
         self._outbox: Outbox
         self._tasks: asyncio.TaskGroup
@@ -145,9 +148,14 @@ class Socket:
                 self.is_open = True
                 try:
                     await self._read()
+                except asyncio.CancelledError:
+                    if not self._hung_up or (self.task is not None and self.task.uncancel() > 0):
+                        raise
                 finally:
                     self.is_open = False
                     self._perform(self.connection.disconnect())
+            if self._closing is not None:
+                await self._say_goodbye(self._closing)
         except asyncio.CancelledError as gone:
             # Its past holds the group's last frame, which holds it: a circle through all that this
             # connection had, and only a collection, much later, would free that.
@@ -208,7 +216,7 @@ class Socket:
             self._closing = code
             self._perform(self.connection.drain())
             if not self._running:
-                self._tasks.create_task(self._close(), name="close")
+                self._hang_up()
 
     async def _expire(self) -> None:
         """End a connection that is too old: what runs fails, the client is told, then close."""
@@ -221,13 +229,14 @@ class Socket:
         self._perform(self.connection.drain())
         jobs = [task for task, _ in self._running.values()]
         for task, order in self._running.values():
-            order.stopped_by = error
+            # A response fails with a code that responses have; the connection's own comes last.
+            order.stopped_by = ServiceError(error.message)
             task.cancel()
         if jobs:
             await asyncio.wait(jobs, timeout=ENDING_SEC)
         self._refuse(error, None)
         self._closing = WSCloseCode.GOING_AWAY
-        await self._close()
+        self._hang_up()
 
     async def _read(self) -> None:
         while True:
@@ -371,8 +380,8 @@ class Socket:
             begun = order.emitter is not None
             self._perform(self.connection.finished(job, outcome, begun=begun))
             del self._running[job]
-            if self._closing is not None and not self._running and self.is_open:
-                await self._close()
+            if self._closing is not None and not self._running:
+                self._hang_up()
 
     def _outcome(self, job: Job, ended: Ended) -> Outcome:
         if self.connection.cache.latest_id(job.lane) != job.response_id:
@@ -388,11 +397,22 @@ class Socket:
         self._metrics.error(error.code)
         self._outbox.send([error_event(error, stream_id=lane)], flush=True)
 
-    async def _close(self) -> None:
+    def _hang_up(self) -> None:
+        """Stop reading, and so end the connection: with what `_closing` says."""
+        if self.is_open and not self._hung_up and self.task is not None:
+            self._hung_up = True
+            self.task.cancel()
+
+    async def _say_goodbye(self, code: WSCloseCode) -> None:
+        """Close, and give the client time to read the rest and to answer.
+
+        Nobody receives any more when this is called: otherwise the library would close the
+        connection at once, and a client that is just sending would lose our last words.
+        """
         self._outbox.flush()
-        if self._closing is None:
-            raise AssertionError("who closes says why first")
-        await self._ws.close(code=self._closing, message=CLOSE_REASONS[self._closing])
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GOODBYE_SEC):
+                await self._ws.close(code=code, message=CLOSE_REASONS[code])
 
 
 CLOSE_REASONS: Final = {

@@ -14,7 +14,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec import Raw, Struct
 
@@ -49,8 +49,19 @@ __all__ = ["Turns"]
 
 log = get_logger()
 
+T = TypeVar("T")
+
 # Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
 LARGE_INPUT_BYTES: Final = 32_768
+
+
+class _Resolved(Struct, frozen=True, eq=False):
+    """A turn whose parts were found; how long it is, nobody knows yet."""
+
+    model: Model
+    parent: Context | None
+    items: Sequence[Item]
+    settings: Settings
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -145,7 +156,17 @@ class Turns:
 
     # -- resolve, check, render
 
-    async def _start(self, order: Order) -> _Started:
+    async def count(self, order: Order) -> int:
+        """Return the `input_tokens` that `run` would report; nothing runs and nothing is kept.
+
+        Raises:
+            WireError: as `run` before `response.created`, but for what is too long or too much
+                at a time: that is counted all the same.
+        """
+        asked = await self._resolve(order)
+        return await self._render(order, asked.model.count, asked)
+
+    async def _resolve(self, order: Order) -> _Resolved:
         request, clock = order.request, order.clock
         _refuse_unsupported(request)
         model = self._model(order)
@@ -181,17 +202,22 @@ class Turns:
             hints=request.metadata or {},
             warm_up=request.warm_up,
         )
-        input_bytes = memoryview(request.input).nbytes
-        prepared = await self._prepare(model, parent, opened, settings, input_bytes)
+        return _Resolved(model, parent, opened, settings)
+
+    async def _start(self, order: Order) -> _Started:
+        asked = await self._resolve(order)
+        model, settings = asked.model, asked.settings
+        tools = settings.tools
+        prepared = await self._render(order, model.prepare, asked)
         report = prepared.report
         self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
         if tools is not order.tools:
             for kind in tools.left_out:
                 self.metrics.tool_left_out(kind)
         response = echo(
-            request,
+            order.request,
             tools,
-            choice,
+            settings.tool_choice,
             id=order.response_id,
             created_at=int(self._now()),
             model=model.name,
@@ -199,7 +225,7 @@ class Turns:
         emitter = Emitter(
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
-        clock.mark("render")
+        order.clock.mark("render")
         return _Started(model, prepared, emitter, tools, response.store)
 
     def _model(self, order: Order) -> Model:
@@ -215,17 +241,15 @@ class Turns:
             raise PermissionDenied(f"This key may not use the model {name!r}.", param="model")
         return model
 
-    async def _prepare(
+    async def _render(
         self,
-        model: Model,
-        parent: Context | None,
-        items: Sequence[Item],
-        settings: Settings,
-        input_bytes: int,
-    ) -> Prepared:
-        if input_bytes < LARGE_INPUT_BYTES:
-            return model.prepare(parent, items, settings)
-        return await asyncio.to_thread(model.prepare, parent, items, settings)
+        order: Order,
+        render: Callable[[Context | None, Sequence[Item], Settings], T],
+        asked: _Resolved,
+    ) -> T:
+        if memoryview(order.request.input).nbytes < LARGE_INPUT_BYTES:
+            return render(asked.parent, asked.items, asked.settings)
+        return await asyncio.to_thread(render, asked.parent, asked.items, asked.settings)
 
     def _reasoning_view(self, order: Order) -> ReasoningView:
         request = order.request

@@ -150,4 +150,14 @@ class Model(Protocol):
         """
         ...
 
+    def count(self, parent: Context | None, items: Sequence[Item], settings: Settings) -> int:
+        """Return the `num_prompt_tokens` that `prepare` would give.
+
+        Neither the window nor the engine's places are asked: what is too long is counted too.
+
+        Raises:
+            InvalidRequest: the settings ask for something the model cannot do.
+        """
+        ...
+
     async def aclose(self) -> None: ...

@@ -95,6 +95,17 @@ class TokenModel:
         self, parent: Context | None, items: Sequence[Item], settings: Settings
     ) -> PreparedTokens:
         """Render a turn and check that the engine can take it; see `Model.prepare`."""
+        prepared = self._prepared(parent, items, settings)
+        self._check(prepared._request)
+        return prepared
+
+    def count(self, parent: Context | None, items: Sequence[Item], settings: Settings) -> int:
+        """Render a turn for its length only; see `Model.count`."""
+        return self._prepared(parent, items, settings).num_prompt_tokens
+
+    def _prepared(
+        self, parent: Context | None, items: Sequence[Item], settings: Settings
+    ) -> PreparedTokens:
         context = Context(parent, items)
         if not settings.warm_up:
             require_outputs(context.open_calls)
@@ -121,7 +132,6 @@ class TokenModel:
             cache_salt=settings.owner,
             hints=settings.hints,
         )
-        self._check(request)
         report = RenderReport(mode=mode, reason=reason, num_tokenised=num_tokenised)
         return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
 

@@ -26,6 +26,8 @@ from turnwire.models.embedded import embedded_models
 from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.bodies import Bodies
+from turnwire.server.counting import CountingApi
 from turnwire.server.faults import fault_middleware, stamp
 from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
@@ -91,12 +93,9 @@ class Server:
             ping_sec=websocket.ping_sec,
             compression=websocket.compression,
         )
-        self._api: Final = Api(
-            self._turns,
-            self._authenticator,
-            self.metrics,
-            max_body_bytes=config.server.max_body_bytes,
-        )
+        bodies = Bodies(config.server.max_body_bytes)
+        self._api: Final = Api(self._turns, self._authenticator, self.metrics, bodies)
+        self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._stored: Final = StoredApi(history, self._authenticator)
 
     def app(self) -> web.Application:
@@ -115,6 +114,7 @@ class Server:
             [
                 web.post("/v1/responses", self._create),
                 web.get("/v1/responses", self._connect, allow_head=False),
+                web.post("/v1/responses/input_tokens", self._counting.input_tokens),
                 web.get("/v1/responses/{id}", stored.retrieve, allow_head=False),
                 web.delete("/v1/responses/{id}", stored.delete),
                 web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),

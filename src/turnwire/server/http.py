@@ -9,13 +9,14 @@ from typing import Final
 from aiohttp import HttpVersion11, web
 from msgspec.json import encode
 
-from turnwire.errors import InvalidRequest, NotFound, PayloadTooLarge
+from turnwire.errors import NotFound
 from turnwire.ids import new_id
 from turnwire.order import Order
 from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.bodies import Bodies
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
@@ -56,12 +57,12 @@ class Api:
         turns: Turns,
         authenticator: Authenticator,
         metrics: Metrics,
-        max_body_bytes: int,
+        bodies: Bodies,
     ) -> None:
         self._turns: Final = turns
         self._authenticator: Final = authenticator
         self._metrics: Final = metrics
-        self._max_body_bytes: Final = max_body_bytes
+        self._bodies: Final = bodies
         self._created: Final = int(time.time())
 
     def caller(self, request: web.Request) -> Caller:
@@ -75,7 +76,7 @@ class Api:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/responses."""
         caller = self.caller(request)
-        body = await self._body(request)
+        body = await self._bodies.read(request)
         self._metrics.received("http", len(body))
         clock = StageClock()  # a slow upload is the client's time, not the turn's
         asked = decode_create(body)
@@ -112,26 +113,6 @@ class Api:
         await self._turns.run(order, connect)
         await answer.write_eof()
         return answer
-
-    async def _body(self, request: web.Request) -> bytes:
-        if request.content_length is not None and request.content_length > self._max_body_bytes:
-            raise self._too_large()
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise self._too_large() from error
-        except web.RequestPayloadError as error:
-            raise InvalidRequest(
-                "The request body cannot be read: its chunks, its length or its compression are "
-                "not what the headers say.",
-                code="invalid_request",
-            ) from error
-
-    def _too_large(self) -> PayloadTooLarge:
-        return PayloadTooLarge(
-            f"The request body is larger than {self._max_body_bytes} bytes. Send less, or raise "
-            "server.max_body_bytes."
-        )
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""

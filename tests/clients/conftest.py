@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Begin with nothing proven."""
-    config.stash[MATRIX] = list[Proof]()
+    config.stash[MATRIX] = []
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -49,7 +49,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     path = session.config.getoption("--matrix")
     chosen = session.config.getoption("keyword") or session.config.getoption("markexpr")
     if path is not None and exitstatus == 0 and not chosen:
-        write_matrix(path, session.config.stash[MATRIX])
+        proofs = session.config.stash[MATRIX]
+        write_matrix(path, proofs)
 
 
 @pytest.fixture

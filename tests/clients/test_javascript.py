@@ -1,0 +1,72 @@
+"""Libraries of JavaScript, in programs that ask two questions and have a tool."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.clients.conftest import Program, Proven
+from tests.clients.install import node, npm
+from tests.clients.loop import check_told, check_websocket, is_incremental, sse_responses
+from tests.clients.tape import Tape
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+OPENAI = "7.55.0"
+AGENTS = "0.20.0"
+AI_SDK = "7.0.173"
+AI_SDK_PACKAGES = (
+    f"ai@{AI_SDK}",
+    "@ai-sdk/openai@4.0.118",
+    "@vercel/ai-sdk-openai-websocket-fetch@1.0.0",
+    "zod@4.6.7",
+)
+
+
+def prepared(name: str, packages: Sequence[str]) -> list[Path]:
+    """The command that runs one of the programs, beside the packages that it imports."""
+    place = npm(name, packages) / "program.mjs"
+    shutil.copyfile(PROGRAMS / f"{name}.mjs", place)
+    return [node(), place]
+
+
+async def test_ai_sdk_over_websocket(tape: Tape, program: Program, proven: Proven) -> None:
+    """With its WebSocket fetch every step goes over one WebSocket, the whole conversation each."""
+    command = prepared("ai_sdk", AI_SDK_PACKAGES)
+    printed = await program([*command, f"{tape.url}/v1", "websocket", "false"])
+    check_websocket(tape, printed)
+    # It resends everything; the server finds what it knows.
+    assert not [create for create in tape.creates if create.get("previous_response_id")]
+    cached = [r["usage"]["input_tokens_details"]["cached_tokens"] for r in tape.responses]
+    assert all(count > 0 for count in cached[1:])
+    fact = "tool rounds in two turns, streamed; the conversation resent and found in the cache"
+    proven("Vercel AI SDK (`ai`, WebSocket fetch 1.0.0)", AI_SDK, "WebSocket", fact)
+
+
+async def test_ai_sdk_over_http(tape: Tape, program: Program, proven: Proven) -> None:
+    """As it comes it streams over HTTP."""
+    command = prepared("ai_sdk", AI_SDK_PACKAGES)
+    printed = await program([*command, f"{tape.url}/v1", "http", "false"])
+    tape.check_clean()
+    assert [] == tape.sockets
+    check_told(sse_responses(tape), printed)
+    proven("Vercel AI SDK (`ai`)", AI_SDK, "HTTP", "tool rounds in two turns, streamed")
+
+
+async def test_openai_node(tape: Tape, program: Program, proven: Proven) -> None:
+    """`ResponsesWS` keeps a conversation on one WebSocket, each request with what is new."""
+    command = prepared("openai_node", [f"openai@{OPENAI}", "ws@8.23.0"])
+    check_websocket(tape, await program([*command, f"{tape.url}/v1"]))
+    assert is_incremental(tape)
+    fact = "`ResponsesWS`: tool rounds in two turns on one connection, only what is new"
+    proven("openai-node", OPENAI, "WebSocket", fact)
+
+
+async def test_agents_js(tape: Tape, program: Program, proven: Proven) -> None:
+    """A WebSocket session of the Agents SDK plays both turns on one connection."""
+    packages = [f"@openai/agents@{AGENTS}", f"openai@{OPENAI}", "ws@8.23.0", "zod@4.6.7"]
+    command = prepared("agents_js", packages)
+    check_websocket(tape, await program([*command, f"{tape.url}/v1"]))
+    fact = "`withResponsesWebSocketSession`: tool rounds in two turns on one connection"
+    proven("Agents SDK (JavaScript)", AGENTS, "WebSocket", fact)

@@ -117,6 +117,7 @@ class Server:
                 web.post("/v1/responses/input_tokens", self._counting.input_tokens),
                 web.get("/v1/responses/{id}", stored.retrieve, allow_head=False),
                 web.delete("/v1/responses/{id}", stored.delete),
+                web.post("/v1/responses/{id}/cancel", stored.cancel),
                 web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
                 web.get("/v1/models", api.models, allow_head=False),
                 web.get("/v1/models/{id}", api.model, allow_head=False),

@@ -1,4 +1,4 @@
-"""The endpoints of stored responses: read, list what went in, delete."""
+"""The endpoints of stored responses: read, list what went in, cancel, delete."""
 
 from __future__ import annotations
 
@@ -58,6 +58,15 @@ class StoredApi:
                 param="stream",
             )
         return json_answer(response)
+
+    async def cancel(self, request: web.Request) -> web.Response:
+        """POST /v1/responses/{id}/cancel.
+
+        Only background responses can be cancelled; one that is stored without being one has
+        ended, and one that runs is not stored yet (protocol.md section 12).
+        """
+        await self._history.get(self._owner(request), request.match_info["id"])
+        raise InvalidRequest("Cannot cancel a synchronous response.")
 
     async def delete(self, request: web.Request) -> web.Response:
         """DELETE /v1/responses/{id}."""

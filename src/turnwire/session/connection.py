@@ -300,6 +300,9 @@ class Connection(Generic[T]):
                 return [SteerRefused(target, given, "response_already_completed", message)]
             message = f"No response with id '{target}' runs on this connection."
             return [SteerRefused(target, given, "response_not_found", message)]
+        if job.request.warm_up:
+            message = "A warm-up says nothing and so cannot be steered; continue it."
+            return [SteerRefused(target, given, "steering_not_supported", message, job=job)]
         if self.steers.is_full(target):
             most = self.steers.max_per_response
             message = f"{most} steers wait for this response already."

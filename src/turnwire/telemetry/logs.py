@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TextIO
 
 import structlog
+from aiohttp.http_exceptions import HttpProcessingError
 from structlog.contextvars import bind_contextvars, clear_contextvars
 from structlog.stdlib import ProcessorFormatter
 from structlog.typing import EventDict, FilteringBoundLogger, Processor
@@ -190,3 +191,13 @@ def _capture_libraries(
     root.setLevel(number)
     # One line per HTTP request is the proxy's job; here it would cost more than the turn.
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    # Strangers must not be able to fill the log with requests that are none.
+    library = logging.getLogger("aiohttp.server")
+    library.removeFilter(_is_our_business)
+    library.addFilter(_is_our_business)
+
+
+def _is_our_business(record: logging.LogRecord) -> bool:
+    """Whether a fault that the library met is more than a request it could not read."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return kind is None or not issubclass(kind, HttpProcessingError)

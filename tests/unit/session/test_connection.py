@@ -303,6 +303,15 @@ def test_draining_refuses_what_waits_and_what_comes() -> None:
     assert (0, 0) == (connection.num_in_flight, connection.num_queued)
 
 
+def test_a_warm_up_cannot_be_steered() -> None:
+    """It has no output to interrupt, and a successor of its kind would never answer."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create(generate=False)))
+    [action] = connection.receive(steer(job.response_id))
+    assert isinstance(action, SteerRefused)
+    assert "steering_not_supported" == action.code
+
+
 def test_an_inject_is_answered() -> None:
     """No response here waits for injected input; the client gets it back."""
     connection: Connection[str] = Connection()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from aiohttp.http_exceptions import BadStatusLine
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -203,3 +204,17 @@ def test_an_embedded_server_has_a_log_without_content(capsys: pytest.CaptureFixt
     configure_if_not()
     get_logger().error("again")
     assert "again" in stream.getvalue()
+
+
+def test_requests_that_are_none_do_not_fill_the_log() -> None:
+    """What the HTTP library could not read is not logged; what else it meets is."""
+    stream = io.StringIO()
+    configure("error", "json", stream)
+    library = logging.getLogger("aiohttp.server")
+    for fault in (BadStatusLine("GARBAGE"), ValueError("x")):
+        try:
+            raise fault
+        except Exception as error:
+            library.error("Error handling request", exc_info=error)
+    [line] = stream.getvalue().splitlines()
+    assert "ValueError" == json.loads(line)["error"]

@@ -1,0 +1,55 @@
+"""Libraries of Python, in programs that ask two questions and have a tool.
+
+openai-python itself is what the integration tests drive.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.clients.conftest import Program, Proven
+from tests.clients.install import python
+from tests.clients.loop import check_told, check_websocket, is_incremental, sse_responses
+from tests.clients.tape import Tape
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+AGENTS = "0.24.0"
+LANGCHAIN = "1.7.3"
+OPENAI = "openai[realtime]==3.52.0"
+PYDANTIC_AI = "2.68.0"
+
+
+async def test_agents_python(tape: Tape, program: Program, proven: Proven) -> None:
+    """A WebSocket session plays both turns on one connection, each request with what is new."""
+    interpreter = python("agents-python", [f"openai-agents=={AGENTS}", OPENAI])
+    printed = await program([interpreter, PROGRAMS / "openai_agents.py", f"{tape.url}/v1"])
+    check_websocket(tape, printed)
+    assert is_incremental(tape)
+    fact = (
+        "`responses_websocket_session`: tool rounds in two turns on one connection, streamed, "
+        "only what is new"
+    )
+    proven("Agents SDK (Python)", AGENTS, "WebSocket", fact)
+
+
+async def test_pydantic_ai(tape: Tape, program: Program, proven: Proven) -> None:
+    """With its WebSocket transport it plays both turns on one connection."""
+    interpreter = python("pydantic-ai", [f"pydantic-ai-slim[openai]=={PYDANTIC_AI}", OPENAI])
+    printed = await program([interpreter, PROGRAMS / "pydantic_agent.py", f"{tape.url}/v1"])
+    check_websocket(tape, printed)
+    assert is_incremental(tape)
+    fact = "`openai_transport='websocket'`: tool rounds in two turns on one connection"
+    proven("pydantic-ai", PYDANTIC_AI, "WebSocket", fact)
+
+
+async def test_langchain(tape: Tape, program: Program, proven: Proven) -> None:
+    """`ChatOpenAI` with `use_responses_api` streams over HTTP."""
+    interpreter = python("langchain", [f"langchain-openai=={LANGCHAIN}"])
+    printed = await program([interpreter, PROGRAMS / "langchain_chat.py", f"{tape.url}/v1"])
+    tape.check_clean()
+    assert [] == tape.sockets
+    check_told(sse_responses(tape), printed)
+    proven(
+        "LangChain (`langchain-openai`)", LANGCHAIN, "HTTP", "tool rounds in two turns, streamed"
+    )

@@ -168,10 +168,18 @@ class History:
         Raises:
             NotFound: unknown, deleted or another owner's.
         """
+        return (await self.turn(owner, response_id)).response
+
+    async def turn(self, owner: str, response_id: str) -> StoredTurn:
+        """Return a stored response with what it added to its conversation.
+
+        Raises:
+            NotFound: unknown, deleted or another owner's.
+        """
         turn = await self.store.get(owner, response_id)
         if turn is None:
             raise _not_found(response_id)
-        return turn.response
+        return turn
 
     async def input_items(self, owner: str, response_id: str) -> list[tuple[str, Item]]:
         """Return what went into a stored response: the conversation before it, then its input.

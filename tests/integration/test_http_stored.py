@@ -7,7 +7,7 @@ import json
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 from tests.integration.serving import ALICE, BOB, Serving, bearer
-from tests.integration.wire import HttpConnection, connect, write_request
+from tests.integration.wire import HttpConnection, Json, connect, write_request
 
 
 def response_id_of(stream: bytes) -> str:
@@ -82,3 +82,25 @@ async def test_queries_that_change_nothing(http: HttpConnection) -> None:
     for query in ("", "?stream=false", "?starting_after=2", "?stream=false&x=y"):
         assert created.body == (await http.request("GET", path + query)).body
     assert 404 == (await http.request("GET", "/v1/responses/resp_x?stream=true")).status
+
+
+SEAL = "reasoning.encrypted_content"
+ASKED = {"role": "user", "content": "and now"}
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_reasoning_by_include(http: HttpConnection, *, asked_before: bool) -> None:
+    """The seal shows if the reader asks for it, and can be handed back then."""
+    fields: Json = {"model": "sim", "input": "hi", "reasoning": {"effort": "low"}}
+    created = (await http.create(**fields, include=[SEAL] if asked_before else [])).json()
+    path = f"/v1/responses/{created['id']}"
+    plain = (await http.request("GET", path)).json()
+    (thought,) = [item for item in plain["output"] if item["type"] == "reasoning"]
+    assert {"type", "id", "summary"} == set(thought)
+    sealed = (await http.request("GET", f"{path}?include[]={SEAL}")).json()
+    (with_seal,) = [item for item in sealed["output"] if item["type"] == "reasoning"]
+    assert {*thought, "encrypted_content"} == set(with_seal)
+    expected = sealed if asked_before else plain
+    assert created == expected
+    again = await http.create(model="sim", input=[*sealed["output"], ASKED])
+    assert 200 == again.status, again.body

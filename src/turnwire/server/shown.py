@@ -1,4 +1,4 @@
-"""How much of a stored item a client gets to see, without I/O.
+"""How much of a stored response a client gets to see, without I/O.
 
 Everything is kept, and filtered on the way out: `include` decides about the optional parts
 (protocol.md section 10). Reasoning leaves sealed or not at all, never as text.
@@ -6,10 +6,14 @@ Everything is kept, and filtered on the way out: `include` decides about the opt
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Final
 
-from msgspec import structs
+import msgspec
+from msgspec import Raw, Struct, structs
+from msgspec.json import Decoder
 
+from turnwire.protocol.codec import decode_items
 from turnwire.protocol.items import (
     ContentPart,
     CustomToolCall,
@@ -22,7 +26,63 @@ from turnwire.protocol.items import (
     Reasoning,
 )
 
-__all__ = ["shown_item"]
+__all__ = ["shown_item", "shown_response"]
+
+SEAL: Final = "reasoning.encrypted_content"
+IMAGE: Final = "message.input_image.image_url"
+
+_FIELDS: Final = Decoder(dict[str, Raw])
+
+
+class _Kind(Struct):
+    type: str
+
+
+_KIND: Final = Decoder(_Kind)
+_ITEMS: Final = Decoder(list[Raw])
+
+
+def shown_response(response: bytes, output: bytes, include: Collection[str]) -> bytes:
+    """The response object as it may be read.
+
+    The seal of its reasoning shows if `include` asks for it now, whether or not it did when the
+    response was created.
+
+    Args:
+        response: The object as it ended.
+        output: Its output items as they are stored: reasoning with its sealed text.
+        include: What the client asked for, of the values of `include`.
+
+    Returns:
+        The same bytes if nothing had to change.
+    """
+    if b'"type":"reasoning"' not in response:  # our own encoder wrote it: no spaces
+        return response
+    fields = _FIELDS.decode(response)
+    items = _ITEMS.decode(fields["output"])
+    seals: dict[str | None, str] = {}
+    if SEAL in include:
+        seals = {
+            item.id: item.encrypted_content
+            for item in decode_items(Raw(output))
+            if type(item) is Reasoning and item.encrypted_content
+        }
+    changed = [_reasoning(raw, seals, keep=SEAL in include) for raw in items]
+    fields["output"] = Raw(msgspec.json.encode(changed))
+    return msgspec.json.encode(fields)
+
+
+def _reasoning(raw: Raw, seals: Mapping[str | None, str], *, keep: bool) -> Raw:
+    if _KIND.decode(raw).type != "reasoning":
+        return raw
+    fields = _FIELDS.decode(raw)
+    if not keep:
+        fields.pop("encrypted_content", None)
+    elif "encrypted_content" not in fields:
+        seal = seals.get(msgspec.json.decode(fields["id"], type=str))
+        if seal is not None:
+            fields["encrypted_content"] = Raw(msgspec.json.encode(seal))
+    return Raw(msgspec.json.encode(fields))
 
 
 def shown_item(item: Item, include: Collection[str]) -> Item:
@@ -34,11 +94,11 @@ def shown_item(item: Item, include: Collection[str]) -> Item:
     """
     match item:
         case Reasoning():
-            sealed = item.encrypted_content if "reasoning.encrypted_content" in include else None
+            sealed = item.encrypted_content if SEAL in include else None
             return structs.replace(item, content=None, encrypted_content=sealed)
         case Message():
             content = item.content
-            if "message.input_image.image_url" not in include:
+            if IMAGE not in include:
                 content = tuple(_without_url(part) for part in content)
             # Items of a list have a status (section 13), also those that came without one.
             return structs.replace(item, content=content, status=item.status or "completed")

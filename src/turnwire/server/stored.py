@@ -14,7 +14,7 @@ from turnwire.protocol.codec import encode_item
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator
 from turnwire.server.query import page, retrieval, shown
-from turnwire.server.shown import shown_item
+from turnwire.server.shown import shown_item, shown_response
 
 __all__ = ["DeletedResponse", "ItemList", "StoredApi"]
 
@@ -51,13 +51,13 @@ class StoredApi:
         """GET /v1/responses/{id}."""
         owner = self._owner(request)
         asked = retrieval(request.query)
-        response = await self._history.get(owner, request.match_info["id"])
+        turn = await self._history.turn(owner, request.match_info["id"])
         if asked.stream:
             raise InvalidRequest(
                 "This response cannot be streamed because it was not created with background=true.",
                 param="stream",
             )
-        return json_answer(response)
+        return json_answer(shown_response(turn.response, turn.output, asked.include))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """POST /v1/responses/{id}/cancel.

@@ -16,7 +16,7 @@ from turnwire.protocol.items import (
     ReasoningText,
     SummaryText,
 )
-from turnwire.server.shown import shown_item
+from turnwire.server.shown import shown_item, shown_response
 
 SEAL = "reasoning.encrypted_content"
 URL = "message.input_image.image_url"
@@ -69,3 +69,35 @@ def message(*content: InputText | InputImage, done: bool = True) -> Message:
 def test_shown(item: Item, include: set[str], expected: Item) -> None:
     """Optional parts show where they were asked for, reasoning text nowhere."""
     assert expected == shown_item(item, include)
+
+
+def response(*output: str) -> bytes:
+    """A response object, as our encoder writes it, with something before and after."""
+    return b'{"id":"r","output":[%b],"x":[1.0, {"output":[]}]}' % ",".join(output).encode()
+
+
+BARE_JSON = '{"type":"reasoning","id":"rs_1","summary":[]}'
+NEW_JSON = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"new"}'
+OLD_JSON = '{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"old"}'
+SAID_JSON = '{"type":"message","id":"m","role":"assistant","content":[],"encrypted_content":"no"}'
+
+
+@pytest.mark.parametrize(
+    ("given", "stored", "include", "expected"),
+    [
+        pytest.param([SAID_JSON], [], {SEAL}, [SAID_JSON], id="no reasoning"),
+        pytest.param([BARE_JSON], [NEW_JSON], set(), [BARE_JSON], id="not asked for"),
+        pytest.param([OLD_JSON], [NEW_JSON], {URL}, [BARE_JSON], id="not asked for now"),
+        pytest.param([OLD_JSON], [NEW_JSON], {SEAL}, [OLD_JSON], id="asked for both times"),
+        pytest.param(
+            [SAID_JSON, BARE_JSON], [NEW_JSON], {SEAL}, [SAID_JSON, NEW_JSON], id="asked for now"
+        ),
+        pytest.param([BARE_JSON], [], {SEAL}, [BARE_JSON], id="none kept"),
+    ],
+)
+def test_shown_response(
+    given: list[str], stored: list[str], include: set[str], expected: list[str]
+) -> None:
+    """A seal shows if it is asked for when reading; everything else stays, byte for byte."""
+    output = f"[{','.join(stored)}]".encode()
+    assert response(*expected) == shown_response(response(*given), output, include)

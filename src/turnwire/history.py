@@ -11,7 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ from msgspec import Raw, Struct, structs
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
 from turnwire.errors import InvalidRequest, NotFound, ParentNotKept, PreviousResponseNotFound
-from turnwire.ids import new_id
+from turnwire.ids import new_id, response_of
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
     CustomToolCall,
@@ -50,6 +51,8 @@ ID_PREFIX: Final = {
     Reasoning: "rs",
 }
 
+
+NOTHING_STORED: Final[Mapping[str, Item]] = MappingProxyType({})
 
 LARGE_CHAIN_BYTES: Final = 262_144
 """Decoding this much takes some milliseconds: a thread does it, other clients go on."""
@@ -210,19 +213,49 @@ class History:
         if not await self.store.delete(owner, response_id):
             raise _not_found(response_id)
 
-    def open_items(self, owner: str, parent: Context | None, items: Sequence[Item]) -> list[Item]:
+    async def referred(self, owner: str, items: Sequence[Item]) -> dict[str, Item]:
+        """Return the items of stored responses that an input refers to, by id.
+
+        Clients that store (the AI SDK, unless told otherwise) resend a conversation as
+        references, without `previous_response_id`. Those that lead nowhere are left out. Costs
+        a read per response referred to, and nothing where there is no reference.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        wanted = {item.id for item in items if type(item) is ItemReference}
+        responses = dict.fromkeys(filter(None, (response_of(id_) for id_ in wanted if id_)))
+        found: dict[str, Item] = {}
+        for response_id in responses:
+            turn = await self.store.get(owner, response_id)
+            if turn is not None:
+                made = self._stored_items(owner, turn.output)
+                found.update((item.id, item) for item in made if item.id in wanted and item.id)
+        return found
+
+    def open_items(
+        self,
+        owner: str,
+        parent: Context | None,
+        items: Sequence[Item],
+        stored: Mapping[str, Item] = NOTHING_STORED,
+    ) -> list[Item]:
         """Make a client's items ready for a context: open what is sealed, follow references.
+
+        Args:
+            stored: What `referred` found.
 
         Raises:
             InvalidRequest: `invalid_encrypted_content`.
-            NotFound: an `item_reference` to an item that this conversation does not hold.
+            NotFound: an `item_reference` to an item that neither this conversation nor `stored`
+                holds.
         """
         opened: list[Item] = []
         for index, item in enumerate(items):
             if type(item) is Reasoning:
                 opened.append(self._open(owner, item, f"input[{index}].encrypted_content"))
             elif type(item) is ItemReference:
-                opened.append(_referred(parent, opened, item))
+                opened.append(_referred(parent, opened, item, stored))
             else:
                 opened.append(item)
         return opened
@@ -315,7 +348,12 @@ def _tokens(packed: bytes | None) -> TokenArray | None:
     return ids
 
 
-def _referred(parent: Context | None, opened: Sequence[Item], reference: ItemReference) -> Item:
+def _referred(
+    parent: Context | None,
+    opened: Sequence[Item],
+    reference: ItemReference,
+    stored: Mapping[str, Item],
+) -> Item:
     for item in opened:
         if item.id == reference.id:
             return item
@@ -324,6 +362,8 @@ def _referred(parent: Context | None, opened: Sequence[Item], reference: ItemRef
             for item in link.items:
                 if item.id == reference.id:
                     return item
+    if reference.id is not None and reference.id in stored:
+        return stored[reference.id]
     raise NotFound(f"Item with id '{reference.id}' not found.", param="input")
 
 

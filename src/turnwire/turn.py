@@ -184,8 +184,7 @@ class Turns:
                 code="missing_required_parameter",
                 param="input",
             )
-        stored = await self.history.referred(order.owner, items)
-        opened = self.history.open_items(order.owner, parent, items, stored)
+        opened = self.history.open_items(order.owner, parent, items)
         clock.mark("authorise")
         reasoning = request.reasoning
         settings = Settings(
@@ -277,10 +276,10 @@ class Turns:
             sealed = emitter.seal(int(self._now()))
             await self._settle(order, started, sealed)
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or not (order.cancelled or order.stopped_by):
+            if not (order.cancelled or order.stopped_by):
                 raise
-            task.uncancel()
+            # Not kept in a variable: a task that ends by this very error would hold itself.
+            _uncancel()
             if order.stopped_by is not None:
                 return await self._fail(order, started, sink, order.stopped_by)
             return await self._end(order, started, sink, emitter.cancel())
@@ -400,6 +399,13 @@ class Turns:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
         return Ended(response=terminal.response, error=error)
+
+
+def _uncancel() -> None:
+    """The current task was asked to end, and goes on."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

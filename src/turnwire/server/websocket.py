@@ -59,7 +59,7 @@ GRACE_BYTES: Final = 1_048_576
 # How long the terminal events of an expiring connection may take to be made.
 ENDING_SEC: Final = 2.0
 # How long a client may take to read the rest and to answer a close of ours.
-GOODBYE_SEC: Final = 5.0
+GOODBYE_SEC: Final = 2.0
 # How long what is unsent at the end of a connection may take to leave.
 LINGER_SEC: Final = 2.0
 
@@ -162,9 +162,7 @@ class Socket:
             raise gone.with_traceback(None) from None
         finally:
             self.task = None
-            if transport.is_closing():
-                # Stops the library's timers, which would keep what is left until their time.
-                await self._ws.close(drain=False)
+            _untie(self._ws, request)
             self._metrics.websocket_connections.dec()
             self._metrics.websocket_closed(self._ws.close_code or 1006)
             if transport.get_write_buffer_size():
@@ -413,6 +411,19 @@ class Socket:
         with suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_SEC):
                 await self._ws.close(code=code, message=CLOSE_REASONS[code])
+
+
+def _untie(ws: web.WebSocketResponse, request: web.Request) -> None:
+    """Free a connection that is over, now.
+
+    For its pings the library ties protocol, request and WebSocket into a circle, and hangs them on
+    a timer. Where the client just vanished it leaves them so: until the next ping would be due,
+    and then until the next full collection, which in a large process is minutes away.
+    """
+    protocol = request.protocol
+    if hasattr(ws, "_cancel_heartbeat") and hasattr(protocol, "_data_received_cb"):
+        ws._cancel_heartbeat()
+        protocol._data_received_cb = None
 
 
 CLOSE_REASONS: Final = {

@@ -1,10 +1,17 @@
-"""Identifiers on the wire: a prefix that names the kind, then 48 hex digits."""
+"""Identifiers on the wire: a prefix that names the kind, then hex digits.
+
+Fresh ids have 48 digits. An item that a response made has those of its response, then four for
+its place in the output: a reference to the item says where it is stored.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 
-__all__ = ["new_id"]
+__all__ = ["item_id", "new_id", "response_of"]
+
+_ITEM_ID = re.compile(r"[a-z]+_([0-9a-f]{48})[0-9a-f]{4}")
 
 
 def new_id(prefix: str) -> str:
@@ -15,3 +22,20 @@ def new_id(prefix: str) -> str:
             `ctc`, `call`, `cmp`, `conv`, `steer`.
     """
     return f"{prefix}_{os.urandom(24).hex()}"
+
+
+def item_id(prefix: str, response_id: str, output_index: int) -> str:
+    """Return the id of an item that a response makes; as unguessable as the response's own.
+
+    Args:
+        prefix: The kind, as in `new_id`.
+        response_id: From `new_id`.
+        output_index: The item's place in the output.
+    """
+    return f"{prefix}_{response_id.partition('_')[2]}{output_index:04x}"
+
+
+def response_of(id_: str) -> str | None:
+    """Return the id of the response that made the item, or None if this is no such item's id."""
+    found = _ITEM_ID.fullmatch(id_)
+    return f"resp_{found[1]}" if found else None

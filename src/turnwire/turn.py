@@ -184,7 +184,8 @@ class Turns:
                 code="missing_required_parameter",
                 param="input",
             )
-        opened = self.history.open_items(order.owner, parent, items)
+        stored = await self.history.referred(order.owner, items)
+        opened = self.history.open_items(order.owner, parent, items, stored)
         clock.mark("authorise")
         reasoning = request.reasoning
         settings = Settings(

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import node, npm
 from tests.clients.loop import check_told, check_websocket, is_incremental, sse_responses
-from tests.clients.tape import Tape
+from tests.clients.tape import Json, Tape
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -24,6 +25,18 @@ AI_SDK_PACKAGES = (
 )
 
 
+RESENT = {
+    "true": "tool rounds in two turns, streamed; resent as references to stored items",
+    "false": "`store: false`: tool rounds in two turns, streamed; resent whole",
+}
+
+
+def refers(creates: Sequence[Json]) -> bool:
+    """Whether a request refers to items that the server stored."""
+    items = [item for create in creates for item in create["input"]]
+    return any(item.get("type") == "item_reference" for item in items)
+
+
 def prepared(name: str, packages: Sequence[str]) -> list[Path]:
     """The command that runs one of the programs, beside the packages that it imports."""
     place = npm(name, packages) / "program.mjs"
@@ -31,27 +44,32 @@ def prepared(name: str, packages: Sequence[str]) -> list[Path]:
     return [node(), place]
 
 
-async def test_ai_sdk_over_websocket(tape: Tape, program: Program, proven: Proven) -> None:
+@pytest.mark.parametrize("store", ["true", "false"])
+async def test_ai_sdk_over_websocket(
+    tape: Tape, program: Program, proven: Proven, store: str
+) -> None:
     """With its WebSocket fetch every step goes over one WebSocket, the whole conversation each."""
     command = prepared("ai_sdk", AI_SDK_PACKAGES)
-    printed = await program([*command, f"{tape.url}/v1", "websocket", "false"])
-    check_websocket(tape, printed)
-    # It resends everything; the server finds what it knows.
+    check_websocket(tape, await program([*command, f"{tape.url}/v1", "websocket", store]))
     assert not [create for create in tape.creates if create.get("previous_response_id")]
+    assert refers(tape.creates) is (store == "true")
+    # It resends everything; the engine finds what it knows.
     cached = [r["usage"]["input_tokens_details"]["cached_tokens"] for r in tape.responses]
     assert all(count > 0 for count in cached[1:])
-    fact = "tool rounds in two turns, streamed; the conversation resent and found in the cache"
-    proven("Vercel AI SDK (`ai`, WebSocket fetch 1.0.0)", AI_SDK, "WebSocket", fact)
+    name = "Vercel AI SDK (`ai`, WebSocket fetch 1.0.0)"
+    proven(name, AI_SDK, "WebSocket", f"{RESENT[store]}; found in the cache")
 
 
-async def test_ai_sdk_over_http(tape: Tape, program: Program, proven: Proven) -> None:
+@pytest.mark.parametrize("store", ["true", "false"])
+async def test_ai_sdk_over_http(tape: Tape, program: Program, proven: Proven, store: str) -> None:
     """As it comes it streams over HTTP."""
     command = prepared("ai_sdk", AI_SDK_PACKAGES)
-    printed = await program([*command, f"{tape.url}/v1", "http", "false"])
+    printed = await program([*command, f"{tape.url}/v1", "http", store])
     tape.check_clean()
     assert [] == tape.sockets
+    assert refers([post.create for post in tape.posts]) is (store == "true")
     check_told(sse_responses(tape), printed)
-    proven("Vercel AI SDK (`ai`)", AI_SDK, "HTTP", "tool rounds in two turns, streamed")
+    proven("Vercel AI SDK (`ai`)", AI_SDK, "HTTP", RESENT[store])
 
 
 async def test_openai_node(tape: Tape, program: Program, proven: Proven) -> None:

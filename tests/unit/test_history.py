@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
 from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
 from turnwire.history import History
+from turnwire.ids import item_id as output_id
+from turnwire.ids import new_id
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
     FunctionCall,
@@ -217,6 +219,29 @@ def test_references_follow_the_conversation() -> None:
     assert [assistant("b")] == kept.open_items("me", chain, sent)
     with pytest.raises(NotFound, match="Item with id 'msg_x' not found"):
         kept.open_items("me", chain, [ItemReference(id="msg_x")])
+
+
+async def test_references_reach_stored_responses() -> None:
+    """Without a conversation a reference finds what a stored response of its owner made."""
+    kept = history()
+    response_id = new_id("resp")
+    made = structs.replace(assistant("b"), id=output_id("msg", response_id, 0))
+    thought = Reasoning(
+        id=output_id("rs", response_id, 1), summary=(), content=(ReasoningText(text="hm"),)
+    )
+    await keep(kept, response_id, None, [user("a")], [made, thought])
+    sent: list[Item] = [user("a"), ItemReference(id=made.id), ItemReference(id=thought.id)]
+    stored = await kept.referred("me", sent)
+    assert [user("a"), made, thought] == kept.open_items("me", None, sent, stored)
+    assert {} == await kept.referred("you", sent)
+    await kept.delete("me", response_id)
+    assert {} == await kept.referred("me", sent)
+
+
+@pytest.mark.parametrize("id_", ["msg_x", output_id("msg", new_id("resp"), 0)])
+async def test_references_may_lead_nowhere(id_: str) -> None:
+    """A reference to what nobody made, or to what is not stored, finds nothing."""
+    assert {} == await history().referred("me", [ItemReference(id=id_), user("a")])
 
 
 async def test_what_went_in() -> None:

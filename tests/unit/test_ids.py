@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from turnwire.ids import new_id
+from turnwire.ids import item_id, new_id, response_of
 
 
 @pytest.mark.parametrize("prefix", ["resp", "msg", "rs", "fc", "call", "steer"])
@@ -16,3 +16,28 @@ def test_an_id_names_its_kind(prefix: str) -> None:
 def test_ids_differ() -> None:
     """No id comes twice."""
     assert 1000 == len({new_id("resp") for _ in range(1000)})
+
+
+@pytest.mark.parametrize("prefix", ["msg", "rs", "fc", "ctc"])
+@pytest.mark.parametrize("output_index", [0, 1, 0xFFFF])
+def test_an_item_tells_its_response(prefix: str, output_index: int) -> None:
+    """The id of an item that was made leads back to its response."""
+    response_id = new_id("resp")
+    made = item_id(prefix, response_id, output_index)
+    assert made.startswith(f"{prefix}_")
+    assert len(made) <= 64
+    assert response_id == response_of(made)
+
+
+def test_items_of_a_response_differ() -> None:
+    """No two items of a response have one id."""
+    response_id = new_id("resp")
+    assert 100 == len({item_id("msg", response_id, index) for index in range(100)})
+
+
+@pytest.mark.parametrize(
+    "id_", ["", "msg_x", "msg_" + "0" * 48, "msg_" + "0" * 53, "msg_" + "0" * 51 + "G", "0" * 52]
+)
+def test_other_ids_lead_nowhere(id_: str) -> None:
+    """What a client made up, and what was not made as an output, names no response."""
+    assert response_of(id_) is None

@@ -20,7 +20,7 @@ from msgspec import UNSET, Raw, UnsetType
 from msgspec.json import encode
 
 from turnwire.errors import InvalidTransition, WireError
-from turnwire.ids import new_id
+from turnwire.ids import item_id
 from turnwire.parts import (
     CallArguments,
     CallStarted,
@@ -602,7 +602,7 @@ class Emitter:
         if self._open is not None:
             raise InvalidTransition("an item is open already")
         self._open = kind
-        self._item_id = new_id(prefix)
+        self._item_id = item_id(prefix, self.response.id, len(self.items))
 
     def _added(self, item: Item) -> Event:
         return OutputItemAdded(

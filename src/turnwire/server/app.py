@@ -93,7 +93,7 @@ class Server:
             ping_sec=websocket.ping_sec,
             compression=websocket.compression,
         )
-        bodies = Bodies(config.server.max_body_bytes)
+        bodies = self._bodies = Bodies(config.server.max_body_bytes)
         self._api: Final = Api(self._turns, self._authenticator, self.metrics, bodies)
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._stored: Final = StoredApi(history, self._authenticator)
@@ -109,12 +109,16 @@ class Server:
         )
         app.on_response_prepare.append(stamp)
         app.on_cleanup.append(self._cleanup)
-        api, stored = self._api, self._stored
+        api, stored, expect = self._api, self._stored, self._bodies.expect
         app.add_routes(
             [
-                web.post("/v1/responses", self._create),
+                web.post("/v1/responses", self._create, expect_handler=expect),
                 web.get("/v1/responses", self._connect, allow_head=False),
-                web.post("/v1/responses/input_tokens", self._counting.input_tokens),
+                web.post(
+                    "/v1/responses/input_tokens",
+                    self._counting.input_tokens,
+                    expect_handler=expect,
+                ),
                 web.get("/v1/responses/{id}", stored.retrieve, allow_head=False),
                 web.delete("/v1/responses/{id}", stored.delete),
                 web.post("/v1/responses/{id}/cancel", stored.cancel),
@@ -265,6 +269,7 @@ async def serve(
         server.app(),
         access_log=None,
         handler_cancellation=True,
+        auto_decompress=False,  # `Bodies` does it, with a bound
         shutdown_timeout=1.0,  # `drain` had its time before
     )
     await runner.setup()

@@ -1,45 +1,128 @@
-"""Request bodies: read whole, up to a size."""
+"""Request bodies: JSON, perhaps compressed, read whole, up to a size.
+
+The library is told not to decompress, because the limit has to hold for what comes out.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
-from turnwire.errors import InvalidRequest, PayloadTooLarge
+from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge
+from turnwire.server.compression import CODINGS, BrokenBody, TooMuch, decompressed
+from turnwire.server.faults import answer
 
-__all__ = ["Bodies"]
+__all__ = ["Bodies", "ExpectationFailed", "UnsupportedMediaType", "coding_of", "require_json"]
+
+CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
+
+
+class UnsupportedMediaType(ClientError):
+    """The body is of a kind, or compressed in a way, that is not taken."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class ExpectationFailed(ClientError):
+    """The header `Expect` asks for something else than 100-continue."""
+
+    status = 417
+    default_code = "invalid_request"
+
+
+def require_json(content_type: str | None) -> None:
+    """Check the header `Content-Type`; one that is absent passes.
+
+    Raises:
+        UnsupportedMediaType: it is not JSON in UTF-8.
+    """
+    if content_type is None:
+        return
+    kind, *parameters = content_type.split(";")
+    if kind.strip().lower() != "application/json":
+        raise UnsupportedMediaType(
+            f"The body must be JSON: send 'Content-Type: application/json', not "
+            f"'{content_type[:80]}'."
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip(' "').lower() not in CHARSETS:
+            raise UnsupportedMediaType("JSON is in UTF-8; no other charset is taken.")
+
+
+def coding_of(content_encoding: str) -> str | None:
+    """What the body is compressed with, by the header `Content-Encoding`; None for nothing.
+
+    Raises:
+        UnsupportedMediaType: it is unknown, or compressed more than once, which saves nothing
+            and is how small bodies become huge.
+    """
+    name = content_encoding.strip().lower()
+    if name in ("", "identity"):
+        return None
+    if name not in CODINGS:
+        raise UnsupportedMediaType(
+            "The body may be compressed once, with gzip, deflate or zstd, and not with "
+            f"'{content_encoding[:80]}'."
+        )
+    return name
 
 
 class Bodies:
     """Reads request bodies.
 
     Attributes:
-        max_bytes: Size of the largest body that is taken.
+        max_bytes: Size of the largest body that is taken, before and after decompression.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes: Final = max_bytes
 
+    async def expect(self, request: web.Request) -> web.StreamResponse | None:
+        """Answer `Expect`, before the body is read: ask for it, unless it is too large.
+
+        Returns:
+            A final answer, or None to go on; what is too large is then refused unread.
+        """
+        if request.version < HttpVersion11:
+            return None  # RFC 9110 section 10.1.1: ignored in HTTP/1.0
+        if request.headers["Expect"].lower() != "100-continue":
+            return answer(ExpectationFailed("The only known Expect is '100-continue'."))
+        if (request.content_length or 0) <= self.max_bytes:
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # nothing of the answer itself is sent
+        return None
+
     async def read(self, request: web.Request) -> bytes:
-        """Return the body.
+        """Return the body, decompressed.
 
         Raises:
+            UnsupportedMediaType: it is not JSON by its headers, or compressed in a way that is
+                not taken.
             PayloadTooLarge: it is larger than `max_bytes`, or says that it will be.
             InvalidRequest: it cannot be read.
         """
+        headers = request.headers
+        require_json(headers.get("Content-Type"))
+        coding = coding_of(", ".join(headers.getall("Content-Encoding", ())))
         if request.content_length is not None and request.content_length > self.max_bytes:
             raise self._too_large()
         try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
+            body = await request.read()
+            if coding is not None:
+                body = await asyncio.to_thread(decompressed, body, coding, self.max_bytes)
+        except (web.HTTPRequestEntityTooLarge, TooMuch) as error:
             raise self._too_large() from error
-        except web.RequestPayloadError as error:
+        except (web.RequestPayloadError, BrokenBody) as error:
             raise InvalidRequest(
                 "The request body cannot be read: its chunks, its length or its compression are "
                 "not what the headers say.",
                 code="invalid_request",
             ) from error
+        return body
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test test-clients check format fuzz bench lock clean
+.PHONY: help setup serve demo test test-clients check format fuzz bench soak lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...']"
@@ -53,6 +53,9 @@ fuzz: $(READY) ## attack what strangers reach; ARGS="codec --seconds 60" to choo
 
 bench: $(READY) ## measure; ARGS for options
 	$(BIN)/python -m bench $(ARGS)
+
+soak: $(READY) ## thousands of connections for minutes; ARGS="--seconds 600"
+	$(BIN)/python -m bench soak $(ARGS)
 
 # No index URL goes into the files: whoever installs chooses where from, the hashes say what.
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-emit-package turnwire

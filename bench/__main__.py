@@ -11,13 +11,17 @@ from rich.console import Console
 
 from bench.catalog import BENCHES
 from bench.report import RESULTS, print_table, record
+from bench.soak import main as soak
 
 
 def main() -> int:
     """Run the benches that were named, or all of them; the exit status is for failures only."""
+    if sys.argv[1:2] == ["soak"]:
+        return soak(sys.argv[2:])  # not a bench among others: it has a size, and takes minutes
     parser = argparse.ArgumentParser(prog="python -m bench", description=main.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = "\n".join(f"{name}: {bench.question}" for name, bench in BENCHES.items())
+    parser.epilog += "\n\nsoak: thousands of connections for minutes; see `soak --help`"
     parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--quick", action="store_true", help="seconds, to see that they work")
     parser.add_argument("--json", action="store_true", help="one JSON line per bench, no table")

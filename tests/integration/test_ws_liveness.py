@@ -109,6 +109,25 @@ async def test_two_quiet_responses_are_kept_alive(tmp_path: Path) -> None:
             assert "cancelled" == (await lanes.response(lane)).status
 
 
+async def test_a_quiet_response_beside_one_that_talks(tmp_path: Path) -> None:
+    """What is said on another lane is no sign of life of the quiet one."""
+    websocket = WebSocketConfig(keepalive_sec=0.1)
+    async with (
+        served(tmp_path, websocket=websocket) as server,
+        open_websocket(server.url) as wire,
+    ):
+        lanes = Lanes(wire)
+        await wire.send_create(**stalled(stream_id="quiet"))
+        await wire.send_create(**talking(100_000, model="sim-slow", stream_id="talks"))
+        while len(lanes.events.get("quiet", ())) < 6:
+            await lanes.read()
+        begun = [event["type"] for event in lanes.events["talks"]]
+        assert begun.count("response.output_text.delta") > 10
+        for lane in ("quiet", "talks"):
+            await wire.send_event(type="response.cancel", stream_id=lane)
+            assert "cancelled" == (await lanes.response(lane)).status
+
+
 async def test_an_unused_connection(tmp_path: Path) -> None:
     """One that holds no conversation is closed in time; one that does, or is busy, is not."""
     async with (

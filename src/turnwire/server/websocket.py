@@ -116,6 +116,8 @@ class Socket:
             decode_text=False,
         )
         self._running: Final[dict[Job, tuple[asyncio.Task[None], Order]]] = {}
+        # Of each running response: its next event's number, and when that last changed.
+        self._spoken: Final[dict[Job, tuple[int, float]]] = {}
         self._closing: WSCloseCode | None = None
         self._hung_up = False
         # Set in `run`, once the handshake is done.
@@ -186,10 +188,11 @@ class Socket:
         if not self.is_open:
             return
         outbox, connection = self._outbox, self.connection
+        quiet = {job: self._quiet_sec(job, now) for job in self._running}
         pulse = Pulse(
             age=now - self._opened_sec,
             unheard=now - self._heard_sec,
-            unsaid=now - outbox.written_sec,
+            unsaid=max(quiet.values(), default=now - outbox.written_sec),
             stalled=outbox.stalled_sec(now),
             busy=connection.num_in_flight > 0,
             remembers=len(connection.cache) > 0,
@@ -202,11 +205,21 @@ class Socket:
             case Due.CLOSE_IDLE:
                 self.close_soon(WSCloseCode.GOING_AWAY)
             case Due.KEEP_ALIVE:
-                for _, order in self._running.values():
-                    if order.emitter is not None:
+                for job, (_, order) in self._running.items():
+                    due = quiet[job] >= self._settings.watch.keepalive_sec
+                    if due and order.emitter is not None:
                         outbox.send(order.emitter.keep_alive(), flush=True)
             case _:
                 pass
+
+    def _quiet_sec(self, job: Job, now: float) -> float:
+        """How long a running response has said nothing; exact to the distance of two beats."""
+        emitter = self._running[job][1].emitter
+        number = 0 if emitter is None else emitter.sequence_number
+        known = self._spoken.get(job)
+        if known is None or known[0] != number:
+            known = self._spoken[job] = (number, now)
+        return now - known[1]
 
     def close_soon(self, code: WSCloseCode) -> None:
         """Take no more creates; close now if nothing runs, else when what runs has ended."""
@@ -378,6 +391,7 @@ class Socket:
             begun = order.emitter is not None
             self._perform(self.connection.finished(job, outcome, begun=begun))
             del self._running[job]
+            self._spoken.pop(job, None)
             if self._closing is not None and not self._running:
                 self._hang_up()
 

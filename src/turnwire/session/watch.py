@@ -27,7 +27,8 @@ class Pulse(Struct, frozen=True, kw_only=True):
     Attributes:
         age: Since the handshake.
         unheard: Since the client's last message, or since the handshake.
-        unsaid: Since the last byte was written to it.
+        unsaid: Since the quietest of its running responses said something; if none runs, since
+            the last byte was written to it.
         stalled: Since the client stopped taking what is sent; 0 while it takes it.
         busy: A response runs or waits.
         remembers: It holds a conversation that can be continued.

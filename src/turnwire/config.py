@@ -40,6 +40,7 @@ __all__ = [
     "ModelsConfig",
     "SecurityConfig",
     "ServerConfig",
+    "SseConfig",
     "StoreConfig",
     "WebSocketConfig",
     "default_data_dir",
@@ -219,6 +220,18 @@ class WebSocketConfig(Struct, frozen=True, kw_only=True):
     stalled_sec: Seconds = 60.0
 
 
+class SseConfig(Struct, frozen=True, kw_only=True):
+    """How streamed HTTP answers live and end. 0 turns a timer off.
+
+    Attributes:
+        keepalive_sec: Silence of a stream after which it sends a comment (protocol.md 7).
+        stalled_sec: Time after which a client that takes nothing of what is sent is cut off.
+    """
+
+    keepalive_sec: Seconds = 15.0
+    stalled_sec: Seconds = 60.0
+
+
 class LoggingConfig(Struct, frozen=True, kw_only=True):
     """What the log says, and how. It never holds the content of a request.
 
@@ -241,6 +254,7 @@ class Config(Struct, frozen=True, kw_only=True):
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
     websocket: WebSocketConfig = WebSocketConfig()
+    sse: SseConfig = SseConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property

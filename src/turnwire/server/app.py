@@ -34,6 +34,7 @@ from turnwire.server.http import Api
 from turnwire.server.local import local_middleware
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
+from turnwire.server.streams import Streams
 from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch
@@ -94,7 +95,12 @@ class Server:
             compression=websocket.compression,
         )
         bodies = self._bodies = Bodies(config.server.max_body_bytes)
-        self._api: Final = Api(self._turns, self._authenticator, self.metrics, bodies)
+        self._streams: Final = Streams(
+            keepalive_sec=config.sse.keepalive_sec, stalled_sec=config.sse.stalled_sec
+        )
+        self._api: Final = Api(
+            self._turns, self._authenticator, self.metrics, bodies, self._streams
+        )
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._stored: Final = StoredApi(history, self._authenticator)
 
@@ -138,13 +144,17 @@ class Server:
         await drain(self._turns, self._sockets, self.config.server.shutdown_grace_sec)
 
     async def beat(self, every_sec: float = BEAT_SEC) -> None:
-        """Look after the connections at this distance, for ever."""
+        """Look after connections and streams at this distance, for ever."""
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(every_sec)
             now = clock()
             for number, one in enumerate(tuple(self._sockets), start=1):
                 one.beat(now)
+                if number % 500 == 0:
+                    await asyncio.sleep(0)
+            for number, stream in enumerate(self._streams, start=1):
+                self._streams.beat(stream, now)
                 if number % 500 == 0:
                     await asyncio.sleep(0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -17,6 +18,7 @@ from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.bodies import Bodies
+from turnwire.server.streams import Streams
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
@@ -58,11 +60,13 @@ class Api:
         authenticator: Authenticator,
         metrics: Metrics,
         bodies: Bodies,
+        streams: Streams,
     ) -> None:
         self._turns: Final = turns
         self._authenticator: Final = authenticator
         self._metrics: Final = metrics
         self._bodies: Final = bodies
+        self._streams: Final = streams
         self._created: Final = int(time.time())
 
     def caller(self, request: web.Request) -> Caller:
@@ -99,18 +103,21 @@ class Api:
 
     async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
         answer = web.StreamResponse(headers=STREAM_HEADERS)
+        chunked = request.version >= HttpVersion11
+        with ExitStack() as watch:
 
-        async def connect() -> Outbox:
-            # Only now: until the turn has passed its checks, a refusal is plain HTTP.
-            await answer.prepare(request)
-            request.writer.send_headers()
-            transport = request.transport
-            if transport is None:
-                raise ConnectionResetError("the client is gone")
-            chunked = request.version >= HttpVersion11
-            return Outbox(transport, request.writer, sse_chunk if chunked else sse_frame)
+            async def connect() -> Outbox:
+                # Only now: until the turn has passed its checks, a refusal is plain HTTP.
+                await answer.prepare(request)
+                request.writer.send_headers()
+                transport = request.transport
+                if transport is None:
+                    raise ConnectionResetError("the client is gone")
+                outbox = Outbox(transport, request.writer, sse_chunk if chunked else sse_frame)
+                watch.enter_context(self._streams.watched(outbox, chunked=chunked))
+                return outbox
 
-        await self._turns.run(order, connect)
+            await self._turns.run(order, connect)
         await answer.write_eof()
         return answer
 

@@ -21,7 +21,7 @@ from aiohttp.abc import AbstractStreamWriter
 from turnwire.protocol.codec import encode_event, sse_prefix
 from turnwire.protocol.events import TERMINAL_EVENTS, ErrorEvent, Event
 
-__all__ = ["Outbox", "deflated_frame", "sse_chunk", "sse_frame", "websocket_frame"]
+__all__ = ["Outbox", "deflated_frame", "sse_chunk", "sse_comment", "sse_frame", "websocket_frame"]
 
 FLUSH_BYTES: Final = 32_768
 FLUSH_SEC: Final = 0.001
@@ -87,12 +87,18 @@ def sse_chunk(event: Event | ErrorEvent) -> bytes:
     return frame + DONE_CHUNK if isinstance(event, TERMINAL_EVENTS) else frame
 
 
+def sse_comment(*, chunked: bool) -> bytes:
+    """A line that says nothing, for proxies and clients that give up on silence (section 7)."""
+    return _chunk(KEEP_ALIVE) if chunked else KEEP_ALIVE
+
+
 def _chunk(data: bytes) -> bytes:
     # RFC 9112 section 7.1
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 DONE: Final = b"data: [DONE]\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
 DONE_CHUNK: Final = _chunk(DONE)
 
 
@@ -165,12 +171,17 @@ class Outbox:
             self._slow = self._transport.get_write_buffer_size() > SLOW_BYTES
         return self._slow
 
+    @property
+    def num_unsent(self) -> int:
+        """Bytes handed to the transport that have not left it."""
+        return self._transport.get_write_buffer_size()
+
     def stalled_sec(self, now: float) -> float:
         """Seconds for which the client has taken nothing of what is there for it.
 
         Exact to the distance of two calls: it is asked at every beat of the server's clock.
         """
-        unsent = self._transport.get_write_buffer_size()
+        unsent = self.num_unsent
         taken = self.num_bytes - unsent
         if not unsent or taken != self._taken:
             self._taken = taken
@@ -203,6 +214,10 @@ class Outbox:
         data = b"".join(self._frames)
         self._frames.clear()
         self._size = 0
+        self.write(data)
+
+    def write(self, data: bytes) -> None:
+        """Write bytes that are no event, framed already, ahead of what is queued."""
         if self._transport.is_closing():
             return
         self._transport.write(data)

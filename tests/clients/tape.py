@@ -122,11 +122,11 @@ class Tape:
 
     def check_clean(self) -> None:
         """Nobody said what the other could not take."""
-        assert [] == self.unreadable
+        assert [] == self.unreadable, self.unreadable
         refused = [(e.method, e.path, e.status, e.answer) for e in self.exchanges if e.status > 399]
-        assert [] == refused
+        assert [] == refused, refused
         for socket in self.sockets:
-            assert [] == socket.errors
+            assert [] == socket.errors, socket.errors
             assert 0 == socket.num_binary
             # 1000 and 1001: done, going away. Anything else blames somebody.
             assert {1000, 1001, 1005} >= set(socket.closes)

@@ -53,6 +53,7 @@ MIB: Final = 1024 * 1024
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
+NotNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
 Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-fA-F]{64}\Z")]
@@ -180,6 +181,8 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
         max_connections: Open WebSocket connections per process.
         max_connections_per_owner: Of those, of one owner.
         max_in_flight: Responses that run at the same time per process.
+        max_in_flight_per_owner: Of those, of one owner; 0 for no such limit. With one, answers
+            say how much of it is left.
         max_in_flight_per_connection: Of those, on one WebSocket (protocol.md section 8.4).
         max_lanes_per_connection: Distinct `stream_id`s over a connection's life (8.4).
         max_queued_per_connection: Accepted creates that wait on one WebSocket (8.4).
@@ -189,6 +192,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
 
     max_connections: Positive = 10_000
     max_in_flight: Positive = 1024
+    max_in_flight_per_owner: NotNegative = 0
     max_in_flight_per_connection: Positive = 16
     max_lanes_per_connection: Positive = 32
     max_queued_per_connection: Positive = 256

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeVar
@@ -27,6 +28,7 @@ from turnwire.errors import (
     PermissionDenied,
     ServiceError,
     StoreError,
+    TooManyRequests,
     WireError,
 )
 from turnwire.history import History
@@ -84,6 +86,7 @@ class Turns:
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
         max_in_flight: Responses that run at the same time; further ones are refused.
+        max_in_flight_per_owner: Of those, of one owner; 0 for no such limit.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class Turns:
         default_model: str | None = None,
         show_reasoning: bool = False,
         max_in_flight: int = 1024,
+        max_in_flight_per_owner: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.registry: Final = registry
@@ -103,6 +107,8 @@ class Turns:
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
         self.max_in_flight: Final = max_in_flight
+        self.max_in_flight_per_owner: Final = max_in_flight_per_owner
+        self._num_of: Final[Counter[str]] = Counter()
         self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
         self._slots: Final = Slots()
         self._now: Final = now
@@ -123,6 +129,14 @@ class Turns:
                 f"{len(self._running)} responses run already, the limit of this server.",
                 retry_after_sec=1,
             )
+        owner = order.owner
+        if 0 < self.max_in_flight_per_owner <= self._num_of[owner]:
+            raise TooManyRequests(
+                f"{self._num_of[owner]} of your responses run already, the limit for each "
+                "account on this server. Wait until one has ended.",
+                retry_after_sec=1,
+            )
+        self._num_of[owner] += 1
         self._running[order] = asyncio.current_task()
         self.metrics.responses_in_flight.inc()
         status = "refused"
@@ -134,6 +148,9 @@ class Turns:
             return ended
         finally:
             del self._running[order]
+            self._num_of[owner] -= 1
+            if not self._num_of[owner]:
+                del self._num_of[owner]
             self.metrics.responses_in_flight.dec()
             self.metrics.response_ended(status, order.transport)
             self.metrics.observe_turn(order.clock, order.transport)
@@ -142,6 +159,10 @@ class Turns:
     def num_in_flight(self) -> int:
         """Turns that run now, over all transports."""
         return len(self._running)
+
+    def num_in_flight_of(self, owner: str) -> int:
+        """Turns of one owner that run now, over all transports."""
+        return self._num_of.get(owner, 0)
 
     def tasks(self) -> list[asyncio.Task[object]]:
         """The tasks that run turns now."""

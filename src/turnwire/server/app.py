@@ -71,11 +71,15 @@ class Server:
         self._num_sockets: Final[Counter[str]] = Counter()
         self._draining = False
         self._authenticator: Final = Authenticator(config.keys)
+        limits = config.limits
         history = History(store, _sealer(config), RecentContexts())
         self._turns: Final = Turns(
-            self.registry, history, self.metrics, max_in_flight=config.limits.max_in_flight
+            self.registry,
+            history,
+            self.metrics,
+            max_in_flight=limits.max_in_flight,
+            max_in_flight_per_owner=limits.max_in_flight_per_owner,
         )
-        limits = config.limits
         websocket = config.websocket
         self._socket_settings: Final = SocketSettings(
             limits=ConnectionLimits(
@@ -114,6 +118,7 @@ class Server:
             client_max_size=self.config.server.max_body_bytes,
         )
         app.on_response_prepare.append(stamp)
+        app.on_response_prepare.append(self._api.tell_rates)
         app.on_cleanup.append(self._cleanup)
         api, stored, expect = self._api, self._stored, self._bodies.expect
         app.add_routes(

@@ -18,6 +18,7 @@ from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.bodies import Bodies
+from turnwire.server.rates import rate_headers
 from turnwire.server.streams import Streams
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
@@ -31,6 +32,10 @@ STREAM_HEADERS: Final = {
     "Cache-Control": "no-cache",
     "X-Accel-Buffering": "no",  # proxies must not hold events back
 }
+
+
+OWNER: Final = web.RequestKey("owner", str)
+"""Whose response a request asks for, once that is known."""
 
 
 class _Nowhere:
@@ -80,6 +85,7 @@ class Api:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/responses."""
         caller = self.caller(request)
+        request[OWNER] = caller.owner
         body = await self._bodies.read(request)
         self._metrics.received("http", len(body))
         clock = StageClock()  # a slow upload is the client's time, not the turn's
@@ -120,6 +126,14 @@ class Api:
             await self._turns.run(order, connect)
         await answer.write_eof()
         return answer
+
+    async def tell_rates(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Put the owner's limit on an answer that is about to be sent."""
+        owner = request.get(OWNER)
+        if owner is not None:
+            turns = self._turns
+            limit, running = turns.max_in_flight_per_owner, turns.num_in_flight_of(owner)
+            response.headers.update(rate_headers(limit, running))
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""

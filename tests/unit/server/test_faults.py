@@ -1,0 +1,55 @@
+"""Errors to answers: when and whether to try again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from turnwire.errors import (
+    ClientError,
+    InvalidApiKey,
+    InvalidRequest,
+    NotFound,
+    Overloaded,
+    ServiceError,
+    TooManyRequests,
+    WireError,
+)
+from turnwire.server.faults import answer
+
+
+class Conflict(ClientError):
+    """Two at once on one conversation."""
+
+    status = 409
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (InvalidRequest("x"), {}),
+        (NotFound("x"), {}),
+        (ServiceError("x"), {}),
+        (InvalidApiKey("x"), {"WWW-Authenticate": "Bearer"}),
+        (TooManyRequests("x"), {"Retry-After": "1"}),
+        (TooManyRequests("x", retry_after_sec=7), {"Retry-After": "7"}),
+        (TooManyRequests("x", retry_after_sec=0), {"Retry-After": "1"}),
+        (Overloaded("x"), {"Retry-After": "1"}),
+        (Overloaded("x", retry_after_sec=5), {"Retry-After": "5"}),
+        (Conflict("x", code="conversation_locked"), {"x-should-retry": "false"}),
+        (Conflict("x", code="other"), {}),
+    ],
+)
+def test_headers_of_errors(error: WireError, expected: dict[str, str]) -> None:
+    """429 and 503 always say when to try again; what no retry mends says so."""
+    made = answer(error)
+    told = {
+        name: made.headers[name]
+        for name in ("Retry-After", "WWW-Authenticate", "x-should-retry")
+        if name in made.headers
+    }
+    assert (error.status, expected) == (made.status, told)
+    body = made.body
+    assert isinstance(body, bytes)
+    assert error.code == json.loads(body)["error"]["code"]

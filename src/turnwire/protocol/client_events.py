@@ -73,9 +73,14 @@ class FrameError(TurnwireError):
         error: What to tell the client.
         stream_id: To be echoed in the error event; None on the default lane, and where the
             frame's own stream_id is not valid.
+        parent_id: The `previous_response_id` of a create that cannot be served: its lane
+            forgets that response, as after any failed continuation (8.5).
     """
 
-    def __init__(self, error: WireError, stream_id: str | None = None) -> None:
+    def __init__(
+        self, error: WireError, stream_id: str | None = None, parent_id: str | None = None
+    ) -> None:
         super().__init__(error.message)
         self.error = error
         self.stream_id = stream_id
+        self.parent_id = parent_id

@@ -7,6 +7,7 @@ must hear of it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Final, NoReturn
 
 from msgspec import UNSET, Raw, Struct, UnsetType, ValidationError
@@ -42,6 +43,7 @@ class _Envelope(Struct):
 
     type: Raw = ABSENT
     stream_id: Raw = ABSENT
+    previous_response_id: Raw = ABSENT
 
 
 _BODY: Final = CheckedDecoder[CreateResponse](CreateResponse)
@@ -103,7 +105,7 @@ def decode_frame(data: bytes | str) -> ClientEvent:
             _refuse_background()
         _check_schema(frame)
     except InvalidRequest as error:
-        raise FrameError(error, lane) from None
+        raise FrameError(error, lane, frame.previous_response_id) from None
     return Create(frame, lane)
 
 
@@ -138,7 +140,10 @@ def _diagnose(data: bytes | str, fault: Exception) -> Unknown:
     expected = _TYPES_OF_FRAMES.get(kind)
     if expected is None:
         return Unknown(kind, lane)
-    raise FrameError(explain(fault, data, expected), lane) from None
+    parent_id: str | None = None
+    with suppress(*FAULTS):
+        parent_id = _TYPE.attempt(envelope.previous_response_id)
+    raise FrameError(explain(fault, data, expected), lane, parent_id) from None
 
 
 def _check_utf8(document: bytes | str) -> None:

@@ -112,6 +112,8 @@ class Connection(Generic[T]):
         try:
             event = decode_frame(frame)
         except FrameError as failure:
+            if failure.parent_id is not None:
+                self.cache.evict(failure.stream_id, failure.parent_id)
             return [self._refuse(failure.error, failure.stream_id)]
         match event:
             case Create(request, stream_id):

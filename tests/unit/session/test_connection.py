@@ -155,6 +155,23 @@ def test_a_failed_continuation_evicts_its_parent_only_on_its_own_lane() -> None:
     assert connection.parent(last) is None
 
 
+@pytest.mark.parametrize("wrong", [{"temperature": 7}, {"background": True}, {"input": 5}])
+def test_a_continuation_that_cannot_be_read_evicts_its_parent_too(wrong: dict[str, Any]) -> None:
+    """Whatever a continuation of the own lane fails by, its parent is gone afterwards."""
+    connection: Connection[str] = Connection()
+    [job] = started(connection.receive(create("a")))
+    connection.remember(job, "context")
+    connection.finished(job, DONE)
+    elsewhere = connection.receive(create("b", job.response_id, **wrong))
+    for other in started(elsewhere):
+        connection.finished(other, FAILED)
+    assert connection.cache.holds(job.response_id)
+    here = connection.receive(create("a", job.response_id, **wrong))
+    for own in started(here):
+        connection.finished(own, FAILED)
+    assert not connection.cache.holds(job.response_id)
+
+
 def test_cancel_stops_the_running_response_by_id_or_lane() -> None:
     """A cancel names a response or a lane; for one that is over it does nothing."""
     connection: Connection[str] = Connection()

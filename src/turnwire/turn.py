@@ -401,8 +401,8 @@ class Turns:
         self.metrics.error(error.code)
         if order.transport == "sse":
             sink.send([emitter.announce(error)])
-        code = error.code or "server_error"
-        return await self._end(order, started, sink, emitter.fail(code, error.message), error)
+        failed = emitter.fail(_response_code(error), error.message)
+        return await self._end(order, started, sink, failed, error)
 
     async def _end(
         self,
@@ -428,6 +428,19 @@ def _uncancel() -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
+
+
+def _response_code(error: WireError) -> str:
+    """The `error.code` of a failed response, which takes fewer codes than a refused request.
+
+    Strict clients know the codes of the official types only (protocol.md section 4); Codex
+    tells `context_length_exceeded` apart here as well.
+    """
+    if error.code in ("server_error", "rate_limit_exceeded", "context_length_exceeded"):
+        return error.code
+    if error.status == 429:
+        return "rate_limit_exceeded"
+    return "server_error" if error.status >= 500 else "invalid_prompt"
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

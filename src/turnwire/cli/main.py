@@ -10,7 +10,7 @@ import typer
 
 from turnwire import __version__
 
-__all__ = ["app", "demo", "options", "serve"]
+__all__ = ["app", "connect", "demo", "options", "serve"]
 
 app = typer.Typer(
     name="turnwire",
@@ -77,6 +77,26 @@ def demo(
     from turnwire.cli.demo import run
 
     raise typer.Exit(run(turns=turns, model=model, rounds=rounds, as_json=json))
+
+
+@app.command()
+def connect(
+    client: Annotated[
+        str,
+        typer.Argument(
+            help="codex, ai-sdk, cline, opencode, agents, openai-python or openai-node."
+        ),
+    ],
+    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8787",
+    model: Annotated[str, typer.Option(help="Model that the client is to use.")] = "sim-1000",
+    write: Annotated[
+        bool, typer.Option("--write", help="Change the client's own file; show the change.")
+    ] = False,
+) -> None:
+    """Print what points a client at a server, or write it into the client's file."""
+    from turnwire.cli.connect import run
+
+    raise typer.Exit(run(client, url=url, model=model, write=write, env=os.environ))
 
 
 if __name__ == "__main__":

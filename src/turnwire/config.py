@@ -21,6 +21,7 @@ import difflib
 import hashlib
 import ipaddress
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,8 @@ __all__ = [
 PREFIX: Final = "TURNWIRE_"
 HIDDEN: Final = "***"
 MIB: Final = 1024 * 1024
+ORIGIN: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[a-zA-Z0-9._:\[\]-]+")
+"""As browsers send it: without user, path or slash at the end (RFC 6454 section 6.2)."""
 
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Positive = Annotated[int, Meta(ge=1)]
@@ -82,6 +85,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
         max_message_bytes: Largest WebSocket message from a client; 32 MiB leaves room for
             images inside it (protocol.md section 8.1).
         shutdown_grace_sec: How long running responses may take to end after SIGTERM.
+        allowed_origins: Web pages that may call the server from a browser (CORS), such as
+            `https://example.com`; `*` for every page, which needs keys.
     """
 
     host: Name = "127.0.0.1"
@@ -91,6 +96,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     max_body_bytes: Positive = 32 * MIB
     max_message_bytes: Positive = 32 * MIB
     shutdown_grace_sec: Seconds = 30.0
+    allowed_origins: tuple[str, ...] = ()
 
 
 class KeyConfig(Struct, frozen=True, kw_only=True):
@@ -451,6 +457,17 @@ def _check(config: Config) -> None:
         )
     if len({key.key_sha256 for key in config.keys}) != len(config.keys):
         raise ConfigError("Two entries of [[keys]] have the same key; give each its own.")
+    for origin in server.allowed_origins:
+        if origin == "*" and not config.keys:
+            raise ConfigError(
+                "server.allowed_origins has '*', but there are no keys: any web page could use "
+                "this server. Name the pages, or add [[keys]]."
+            )
+        if origin != "*" and not ORIGIN.fullmatch(origin):
+            raise ConfigError(
+                f"server.allowed_origins has {origin!r}, which is no origin: write scheme, host "
+                "and perhaps port, as in 'https://example.com:8443'."
+            )
     if config.store.kind == "memory" and server.workers > 1:
         raise ConfigError(
             "store.kind = 'memory' cannot be shared by several workers; use 'sqlite' or set "

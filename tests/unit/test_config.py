@@ -303,3 +303,28 @@ def test_every_field_is_documented() -> None:
         for name in Config.__struct_fields__
     }
     assert actual == documented
+
+
+@pytest.mark.parametrize(
+    ("origins", "with_key", "named"),
+    [
+        ("https://a.example,http://localhost:3000", False, None),
+        ("http://[::1]:3000", False, None),
+        ("*", True, None),
+        ("*", False, "no keys"),
+        ("https://a.example/", True, "no origin"),
+        ("a.example", True, "no origin"),
+        ("https://", True, "no origin"),
+        ("null", True, "no origin"),
+    ],
+)
+def test_allowed_origins(origins: str, with_key: bool, named: str | None) -> None:
+    """Origins are written as browsers send them; a star is for servers with keys only."""
+    env = {"TURNWIRE_ALLOWED_ORIGINS": origins, "HOME": "/home/x"}
+    if with_key:
+        env["TURNWIRE_API_KEY"] = "sk-0123456789abcdef"
+    if named is None:
+        assert tuple(origins.split(",")) == load(None, env).server.allowed_origins
+    else:
+        with pytest.raises(ConfigError, match=named):
+            load(None, env)

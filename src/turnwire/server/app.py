@@ -27,11 +27,12 @@ from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.bodies import Bodies
+from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
 from turnwire.server.faults import fault_middleware, stamp
 from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
-from turnwire.server.local import local_middleware
+from turnwire.server.local import local_guard
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
@@ -110,15 +111,19 @@ class Server:
 
     def app(self) -> web.Application:
         """The routes."""
+        cors = Cors(self.config.server.allowed_origins)
         middlewares = [fault_middleware(self.metrics)]
         if not self.config.keys:
-            middlewares.append(local_middleware)
+            middlewares.append(local_guard(cors.allows))
+        if cors.is_on:
+            middlewares.append(cors.middleware)
         app = web.Application(
             middlewares=middlewares,
             client_max_size=self.config.server.max_body_bytes,
         )
         app.on_response_prepare.append(stamp)
         app.on_response_prepare.append(self._api.tell_rates)
+        app.on_response_prepare.append(cors.stamp)
         app.on_cleanup.append(self._cleanup)
         api, stored, expect = self._api, self._stored, self._bodies.expect
         app.add_routes(

@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from turnwire.errors import PermissionDenied
-from turnwire.server.local import is_local, local_middleware
+from turnwire.server.local import is_local, local_guard
 
 
 @pytest.mark.parametrize(
@@ -46,14 +46,17 @@ async def answer(request: web.Request) -> web.StreamResponse:
         ({"Host": "127.0.0.1", "Origin": "http://localhost:3000"}, 200),
         ({"Host": "127.0.0.1", "Origin": "https://example.com"}, 403),
         ({"Host": "127.0.0.1", "Origin": "null"}, 403),
+        ({"Host": "127.0.0.1", "Origin": "https://friend.example"}, 200),
+        ({"Host": "friend.example", "Origin": "https://friend.example"}, 403),
         ({"Host": "example.com"}, 403),
     ],
 )
 async def test_pages_and_foreign_names_are_refused(headers: dict[str, str], status: int) -> None:
     """The page's origin and the name the server is called by decide."""
+    guard = local_guard(lambda origin: origin == "https://friend.example")
     request = make_mocked_request("POST", "/v1/responses", headers=headers)
     if status == 403:
         with pytest.raises(PermissionDenied):
-            await local_middleware(request, answer)
+            await guard(request, answer)
     else:
-        assert status == (await local_middleware(request, answer)).status
+        assert status == (await guard(request, answer)).status

@@ -238,7 +238,7 @@ async def test_references_reach_stored_responses() -> None:
     assert {} == await kept.referred("me", sent)
 
 
-@pytest.mark.parametrize("id_", ["msg_x", output_id("msg", new_id("resp"), 0)])
+@pytest.mark.parametrize("id_", ["msg_x", output_id("msg", f"resp_{48 * '0'}", 0)])
 async def test_references_may_lead_nowhere(id_: str) -> None:
     """A reference to what nobody made, or to what is not stored, finds nothing."""
     assert {} == await history().referred("me", [ItemReference(id=id_), user("a")])

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from msgspec import structs
 from tests.clients.harmless import HarmlessModel
 from tests.clients.matrix import MATRIX, Proof, write_matrix
 from tests.clients.tape import Tape, taping
@@ -54,16 +55,20 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 @pytest.fixture
-async def tape(tmp_path: Path) -> AsyncIterator[Tape]:
-    """A tape in front of a server: `sim` as it is, `harmless` for agents that have a shell."""
+async def tape(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Tape]:
+    """A tape in front of a server: `sim` as it is, `harmless` for agents that have a shell.
+
+    Parametrised with a `WebSocketConfig` (`indirect`), the server has that one.
+    """
     renderer, vocabulary, author = shipped()
     engine = SimEngine(vocabulary, SimProfile(), author)
     models = [
         TokenModel("sim", renderer, engine),
         HarmlessModel("harmless", renderer, engine, HARMLESS),
     ]
-    data_dir = tmp_path / "data"
-    async with serve(config(data_dir), models=models) as server, taping(server.url) as recording:
+    told = config(tmp_path / "data")
+    told = structs.replace(told, websocket=getattr(request, "param", told.websocket))
+    async with serve(told, models=models) as server, taping(server.url) as recording:
         yield recording
 
 

@@ -31,6 +31,7 @@ class Upgraded(Struct, eq=False):
         sent: Events of the client, in order.
         received: Events of the server, in order.
         num_binary: Binary messages, either way; there should be none.
+        num_compressed: Compressed messages, either way.
         closes: Close codes, as they were sent.
     """
 
@@ -38,6 +39,7 @@ class Upgraded(Struct, eq=False):
     sent: list[Json] = []
     received: list[Json] = []
     num_binary: int = 0
+    num_compressed: int = 0
     closes: list[int] = []
 
     @property
@@ -269,6 +271,7 @@ async def _read_messages(
             continue
         message = b"".join(parts)
         if compressed:
+            socket.num_compressed += 1
             message = inflate(message + b"\x00\x00\xff\xff")
         if opcode == BINARY:
             socket.num_binary += 1

@@ -14,6 +14,8 @@ from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
 from tests.clients.tape import Tape
 
+from turnwire.config import WebSocketConfig
+
 VERSION = "0.169.0"
 CONFIG = """\
 model = "harmless"
@@ -66,8 +68,14 @@ def home(folder: Path, tape: Tape, *, websockets: bool) -> dict[str, str]:
     return {"CODEX_HOME": str(path), "TURNWIRE_KEY": "any"}
 
 
+@pytest.mark.parametrize(
+    ("tape", "compressed"),
+    [(WebSocketConfig(), False), (WebSocketConfig(compression=True), True)],
+    indirect=["tape"],
+    ids=["plain", "compressed"],
+)
 async def test_codex_over_websocket(
-    codex: Path, tape: Tape, program: Program, tmp_path: Path, proven: Proven
+    codex: Path, tape: Tape, program: Program, tmp_path: Path, proven: Proven, compressed: bool
 ) -> None:
     """Two runs of one conversation: each warms up, then sends what is new, on one WebSocket."""
     env = home(tmp_path, tape, websockets=True)
@@ -79,6 +87,7 @@ async def test_codex_over_websocket(
     assert [] == tape.posts
     assert 2 == len(tape.sockets)
     for socket, reported in zip(tape.sockets, (first, second), strict=True):
+        assert (socket.num_compressed > 0) is compressed
         warm_up, question, answer = socket.creates
         assert warm_up["generate"] is False
         assert socket.headers["authorization"] == "Bearer any"
@@ -96,7 +105,25 @@ async def test_codex_over_websocket(
         "`exec` and `exec resume`: a warm-up each, then only what is new; a tool round; "
         "no fallback to HTTP"
     )
-    proven("Codex CLI", VERSION, "WebSocket", fact)
+    transport = "WebSocket, compressed" if compressed else "WebSocket"
+    proven("Codex CLI", VERSION, transport, fact)
+
+
+@pytest.mark.parametrize("tape", [WebSocketConfig(enabled=False)], indirect=True, ids=["refused"])
+async def test_codex_where_websockets_are_off(
+    codex: Path, tape: Tape, program: Program, tmp_path: Path, proven: Proven
+) -> None:
+    """A server without WebSockets answers 426; Codex goes on over HTTP, and nobody notices."""
+    env = home(tmp_path, tape, websockets=True)
+    options = ["--skip-git-repo-check", "--json"]
+    reported = events(await program([codex, "exec", *options, "Plan the day."], env))
+    assert [] == tape.sockets
+    assert {426} == {exchange.status for exchange in tape.exchanges if exchange.upgrade}
+    assert {200} == {post.status for post in tape.posts}
+    assert 1 == len(messages(reported))
+    assert "error" not in {event["type"] for event in reported}
+    fact = "where the server has WebSockets off: told 426, it goes on over HTTP without an error"
+    proven("Codex CLI", VERSION, "HTTP", fact)
 
 
 async def test_codex_over_http(

@@ -16,6 +16,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 
 AGENTS = "0.24.0"
 LANGCHAIN = "1.7.3"
+LIVEKIT = "1.8.9"
 OPENAI = "openai[realtime]==3.52.0"
 PYDANTIC_AI = "2.68.0"
 
@@ -53,3 +54,12 @@ async def test_langchain(tape: Tape, program: Program, proven: Proven) -> None:
     proven(
         "LangChain (`langchain-openai`)", LANGCHAIN, "HTTP", "tool rounds in two turns, streamed"
     )
+
+
+async def test_livekit(tape: Tape, program: Program, proven: Proven) -> None:
+    """Its plugin, which checks every event against the official types, keeps one WebSocket."""
+    interpreter = python("livekit", [f"livekit-plugins-openai=={LIVEKIT}"])
+    printed = await program([interpreter, PROGRAMS / "livekit_llm.py", f"{tape.url}/v1"])
+    check_websocket(tape, printed)
+    fact = "`responses.LLM`: tool rounds in two turns on one connection, streamed"
+    proven("LiveKit Agents (`livekit-plugins-openai`)", LIVEKIT, "WebSocket", fact)

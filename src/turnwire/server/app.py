@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Final
 
 import uvloop
@@ -25,6 +26,7 @@ from turnwire.models.base import Model
 from turnwire.models.embedded import embedded_models
 from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
+from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.bodies import Bodies
 from turnwire.server.cors import Cors
@@ -33,6 +35,7 @@ from turnwire.server.faults import fault_middleware, stamp
 from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
 from turnwire.server.local import local_guard
+from turnwire.server.openapi import document
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
@@ -49,6 +52,8 @@ from turnwire.turn import Turns
 __all__ = ["Server", "run", "serve"]
 
 BEAT_SEC: Final = 1.0
+STORED: Final = "/v1/responses/{id:(?!input_tokens$)[^{}/]+}"
+"""No response has the name of an endpoint: without this, that one would seem to have methods."""
 
 
 class Server:
@@ -107,6 +112,7 @@ class Server:
             self._turns, self._authenticator, self.metrics, bodies, self._streams
         )
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
+        self._document: Final = document(version("turnwire"), keys=bool(config.keys))
         self._stored: Final = StoredApi(history, self._authenticator)
 
     def app(self) -> web.Application:
@@ -135,8 +141,8 @@ class Server:
                     self._counting.input_tokens,
                     expect_handler=expect,
                 ),
-                web.get("/v1/responses/{id}", stored.retrieve, allow_head=False),
-                web.delete("/v1/responses/{id}", stored.delete),
+                web.get(STORED, stored.retrieve, allow_head=False),
+                web.delete(STORED, stored.delete),
                 web.post("/v1/responses/{id}/cancel", stored.cancel),
                 web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
                 web.get("/v1/models", api.models, allow_head=False),
@@ -144,6 +150,7 @@ class Server:
                 web.get("/health", self._health),
                 web.get("/ready", self._ready),
                 web.get("/metrics", self._metrics),
+                web.get("/openapi.json", self._openapi),
             ]
         )
         return app
@@ -216,6 +223,9 @@ class Server:
         if self._draining:
             return web.json_response({"status": "draining"}, status=503)
         return web.json_response({"status": "ready"})
+
+    async def _openapi(self, request: web.Request) -> web.Response:
+        return json_answer(self._document)
 
     async def _metrics(self, request: web.Request) -> web.Response:
         metrics = self.metrics

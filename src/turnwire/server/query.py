@@ -15,7 +15,7 @@ from msgspec import Struct
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import Include
 
-__all__ = ["Page", "Query", "Retrieval", "page", "retrieval", "shown"]
+__all__ = ["MAX_LIMIT", "Page", "Query", "Retrieval", "page", "retrieval", "shown"]
 
 MAX_LIMIT: Final = 100
 MAX_DIGITS: Final = 18

@@ -91,6 +91,15 @@ async def test_bodies_that_are_refused(
     assert 200 == (await post(http, BODY, {})).status
 
 
+async def test_headers_that_are_no_text(http: HttpConnection) -> None:
+    """Bytes that are not UTF-8 in what an error quotes are no fault of the server."""
+    for name in ("Content-Type", "Content-Encoding"):
+        head = head_of(PATHS[0], BODY, {name: "@"}).replace(b"@", b"\x80\xff")
+        await http.send(head + BODY)
+        answer = await http.read_answer()
+        assert (415, "unsupported_media_type") == (answer.status, answer.error()["code"])
+
+
 @pytest.mark.parametrize(
     "headers",
     [

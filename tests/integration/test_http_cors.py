@@ -62,7 +62,7 @@ async def test_another_page(tmp_path: Path, keys: tuple[KeyConfig, ...]) -> None
     """Its question is refused, and no answer is for its eyes."""
     told = config(tmp_path, keys=keys, allowed_origins=(PAGE,))
     async with serving(told, names=("sim",)) as server, connect(server.url) as wire:
-        for origin in ("https://evil.example", f"{PAGE}.evil.example", "null"):
+        for origin in ("https://evil.example", f"{PAGE}.evil.example", "null", "\u00e9"):
             asked = await preflight(wire, origin)
             assert 403 == asked.status
             headers = {"Origin": origin, **bearer(ALICE)}

@@ -28,6 +28,9 @@ CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log c
 
 def answer(error: WireError) -> web.Response:
     """The HTTP answer of an error: its status, its JSON body, when and whether to try again."""
+    # What a client sent in its headers is quoted in some messages. Bytes there that are not UTF-8
+    # arrive as lone surrogates, which JSON in UTF-8 cannot hold.
+    error.message = error.message.encode("utf-8", "backslashreplace").decode()
     headers = {}
     if error.retry_after_sec is not None or error.status in (429, 503):
         # Clients that find none wait by a rule of their own, and not always for long.

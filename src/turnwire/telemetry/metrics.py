@@ -81,6 +81,7 @@ ERROR_CODES: Final = frozenset(
         "unknown_event_type",
         "unknown_parameter",
         "unsupported_file",
+        "unsupported_media_type",
         "unsupported_parameter",
         "unsupported_value",
         "upgrade_required",

@@ -53,3 +53,10 @@ def test_headers_of_errors(error: WireError, expected: dict[str, str]) -> None:
     body = made.body
     assert isinstance(body, bytes)
     assert error.code == json.loads(body)["error"]["code"]
+
+
+def test_a_quote_that_is_no_text() -> None:
+    """Bytes of a header that are not UTF-8 come back readable, not as a fault of the server."""
+    body = answer(InvalidRequest("not 'text/\udc80'")).body
+    assert isinstance(body, bytes)
+    assert "not 'text/\\udc80'" == json.loads(body)["error"]["message"]

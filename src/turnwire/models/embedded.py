@@ -26,6 +26,6 @@ def embedded_models() -> list[TokenModel]:
     )
     author = Author(vocabulary)
     return [
-        TokenModel(name, renderer, SimEngine(vocabulary, profile, author))
+        TokenModel(name, renderer, SimEngine(vocabulary, profile, author), every_schema=True)
         for name, profile in SIM_PROFILES.items()
     ]

@@ -82,8 +82,19 @@ class TokenModel:
         engine: Where the tokens come from.
     """
 
-    def __init__(self, name: str, renderer: Renderer, engine: Engine) -> None:
+    def __init__(
+        self, name: str, renderer: Renderer, engine: Engine, *, every_schema: bool = False
+    ) -> None:
+        """Join the two.
+
+        Args:
+            name: As clients ask for it.
+            renderer: Template and vocabulary.
+            engine: Where the tokens come from.
+            every_schema: Hold calls of tools that are not strict to their schemas too.
+        """
         self.name: Final = name
+        self._every_schema: Final = every_schema
         self.engine: Final = engine
         self.renderer: Final = renderer
         # Large inputs are prepared in threads.
@@ -252,6 +263,7 @@ class TokenModel:
                 parallel=settings.parallel_tool_calls,
                 text_format=text,
                 thinking_possible=thinking,
+                every_schema=self._every_schema,
             )
             self._constraints[key] = made
             if len(self._constraints) > MAX_CONSTRAINTS:

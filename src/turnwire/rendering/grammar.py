@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import msgspec
 from llguidance import LLMatcher
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
@@ -51,6 +52,7 @@ def constraint(
     parallel: bool,
     text_format: TextFormat,
     thinking_possible: bool,
+    every_schema: bool = False,
 ) -> Constraint | None:
     """Build the constraint of a turn; None if the output is free.
 
@@ -60,6 +62,8 @@ def constraint(
         renderer: Its vocabulary and marks are what the grammar is written in.
         parallel: Whether more than one call is allowed.
         thinking_possible: Whether the model may think before it obeys.
+        every_schema: Enforce the schemas of tools that are not strict too, where that is
+            possible: for models that would not know what to write otherwise.
 
     Raises:
         InvalidRequest: a schema is invalid or cannot be enforced (`param` names it), or a call
@@ -68,7 +72,7 @@ def constraint(
             strictness is tried (protocol.md section 2.1) and those keywords are left out.
     """
     callable_tools = _callable(tools, tool_choice)
-    schemas = _argument_schemas(renderer.tokenizer, tools, callable_tools)
+    schemas = _argument_schemas(renderer.tokenizer, tools, callable_tools, every_schema)
     text_schema = _text_schema(renderer.tokenizer, text_format)
     marks = renderer.marks
     free_span = (marks.think, marks.end_think) if thinking_possible else None
@@ -150,12 +154,23 @@ def _walk(declared: Sequence[_Declared], path: str) -> Iterator[tuple[str, bool]
 
 
 def _argument_schemas(
-    tokenizer: Tokenizer, tools: ToolSet, callable_tools: Sequence[OfferedTool]
+    tokenizer: Tokenizer,
+    tools: ToolSet,
+    callable_tools: Sequence[OfferedTool],
+    every_schema: bool,
 ) -> dict[str, Schema]:
     declared = _declared(tools)
-    return {
-        tool.name: _value_schema(tokenizer, tool, *declared[tool.name]) for tool in callable_tools
-    }
+    schemas: dict[str, Schema] = {}
+    for tool in callable_tools:
+        path, asked = declared[tool.name]
+        if every_schema and not tool.strict:
+            # Not strict: what cannot be enforced is no error.
+            with suppress(InvalidRequest):
+                strict = structs.replace(tool, strict=True)
+                schemas[tool.name] = _value_schema(tokenizer, strict, path, asked=False)
+                continue
+        schemas[tool.name] = _value_schema(tokenizer, tool, path, asked)
+    return schemas
 
 
 def _value_schema(tokenizer: Tokenizer, tool: OfferedTool, path: str, asked: bool) -> Schema:

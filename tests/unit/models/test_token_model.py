@@ -260,6 +260,21 @@ async def test_an_open_call_must_be_answered_first() -> None:
     assert (None, "input") == (raised.value.code, raised.value.param)
 
 
+async def test_a_simulated_model_obeys_schemas_that_are_not_strict() -> None:
+    """The AI SDK sends strict:false, and its typed tools refuse arguments of another shape."""
+    loose = {**FILES, "strict": False, "name": "loose"}
+    strange = {"type": "function", "name": "odd", "strict": False, "parameters": {"type": "array"}}
+    for tool, fits in ((loose, {"a.py", "b.py", "größe.md"}), (strange, None)):
+        tools = decode_tools(Raw(json.dumps([tool]).encode()))
+        prepared = turn(
+            None, [message("user", "go")], tools=tools, tool_choice=ToolChoice(mode="required")
+        )
+        _, [call], _ = await play(prepared)
+        assert isinstance(call, FunctionCall)
+        arguments = json.loads(call.arguments)
+        assert fits is None or arguments["path"] in fits
+
+
 def test_a_prompt_beyond_the_window_is_refused() -> None:
     """The error says how long the input is and what fits."""
     model = small_model(window=20)

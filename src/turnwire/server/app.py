@@ -165,15 +165,18 @@ class Server:
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(every_sec)
-            now = clock()
-            for number, one in enumerate(tuple(self._sockets), start=1):
-                one.beat(now)
-                if number % 500 == 0:
-                    await asyncio.sleep(0)
-            for number, stream in enumerate(self._streams, start=1):
-                self._streams.beat(stream, now)
-                if number % 500 == 0:
-                    await asyncio.sleep(0)
+            await self._look_after(clock())
+
+    async def _look_after(self, now: float) -> None:
+        # A frame of its own: what its loops looked at last is not kept until the next beat.
+        for number, one in enumerate(tuple(self._sockets), start=1):
+            one.beat(now)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
+        for number, stream in enumerate(self._streams, start=1):
+            self._streams.beat(stream, now)
+            if number % 500 == 0:
+                await asyncio.sleep(0)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()

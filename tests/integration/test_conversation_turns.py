@@ -88,11 +88,11 @@ async def test_a_turn_costs_what_is_new(server: Serving, via: Via) -> None:
     """While nobody changes it by hand, a conversation is extended and never rendered again."""
     conversation_id = await begin(server)
     first = await ask(server, via, input="word " * 400, conversation=conversation_id)
-    rendered = server.count("context_tokens_tokenised_total")
+    rendered = server.count("rendered_tokens_total")
     appended = server.count("context_render_total", mode="append", reason="")
     second = await ask(server, via, input="more", conversation=conversation_id)
     assert appended + 1 == server.count("context_render_total", mode="append", reason="")
-    assert server.count("context_tokens_tokenised_total") - rendered < 20
+    assert server.count("rendered_tokens_total") - rendered < 20
     total = first["usage"]["total_tokens"]
     assert second["usage"]["input_tokens_details"]["cached_tokens"] > 0.9 * total
 

@@ -332,8 +332,8 @@ class Conversations:
         small = sum(len(one.body) for one in covered) < LARGE_CHAIN_BYTES
         context = restored() if small else await asyncio.to_thread(restored)
         if base.response is not None:
-            if context is None or context is known.context:
-                context = Context(context, [])  # a response that brought nothing
+            if context is None:
+                context = Context(None, [])  # everything was deleted before it
             context.stored_id = base.response
         caught_up = _Known(base.edition, base.covered, context)
         self._known.put(owner, base.id, caught_up)

@@ -20,7 +20,9 @@ LEAVES = frozenset({"constraint", "errors", "ids", "parts", "sealing", "tokens"}
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
-TURN = MODELS | ORDER | {"admission", "config", "history", "models", "order", "store"}
+TURN = (
+    MODELS | ORDER | {"admission", "config", "conversations", "history", "models", "order", "store"}
+)
 
 ALLOWED: dict[str, frozenset[str]] = {
     "turnwire": frozenset(),  # the package's own __init__: the version
@@ -40,6 +42,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "store": SAID,
     "models": MODELS,
     "history": SAID | {"context", "store"},
+    "conversations": SAID | {"context", "history", "store"},
     "order": ORDER,
     "admission": LEAVES | {"models", "session"},
     "turn": TURN,

@@ -10,6 +10,7 @@
     │   ├── InvalidApiKey            401 invalid_api_key
     │   ├── PermissionDenied         403 permission_denied
     │   ├── NotFound                 404 not_found
+    │   ├── ConversationLocked       409 conversation_locked
     │   ├── PayloadTooLarge          413 payload_too_large
     │   └── TooManyRequests          429, the code says which limit
     ├── ServiceError                 the server cannot serve it now (5xx)
@@ -18,7 +19,9 @@
     │   ├── EngineUnavailable        refused before the first token: may be retried
     │   └── ContextTooLong           the prompt does not fit the window
     ├── StoreError                   a storage back end failed
-    │   └── ParentNotKept            the turn that a new one continues is gone
+    │   ├── ParentNotKept            the turn that a new one continues is gone
+    │   ├── ConversationChanged      somebody else added to a conversation, or deleted from it
+    │   └── ItemIdTaken              a conversation has an item of this id already
     ├── SealError                    sealed text cannot be opened
     ├── ConfigError                  the configuration cannot be used
     └── InvalidTransition            a bug of ours: a state machine was asked an illegal move
@@ -36,12 +39,15 @@ __all__ = [
     "ConfigError",
     "ContextLengthExceeded",
     "ContextTooLong",
+    "ConversationChanged",
+    "ConversationLocked",
     "EngineError",
     "EngineUnavailable",
     "InvalidApiKey",
     "InvalidJson",
     "InvalidRequest",
     "InvalidTransition",
+    "ItemIdTaken",
     "ModelNotFound",
     "NotFound",
     "Overloaded",
@@ -72,11 +78,14 @@ class WireError(TurnwireError):
         param: Path of the request field at fault (`input[3].content[0].text`), or None.
         message: One sentence that a person can act on.
         retry_after_sec: When to try again, if the server knows.
+        should_retry: Whether a client should send the same again by itself, where its own rule
+            by status would be wrong; None leaves it to that rule.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str | None] = None
+    should_retry: ClassVar[bool | None] = None
 
     def __init__(
         self,
@@ -160,6 +169,22 @@ class NotFound(ClientError):
     default_code = "not_found"
 
 
+class ConversationLocked(ClientError):
+    """A response is being made for the conversation, and only one may be at a time."""
+
+    status = 409
+    default_code = "conversation_locked"
+    # Clients retry a 409 at once, some times in a row; the response that runs takes longer.
+    should_retry = False
+
+    def __init__(self, conversation_id: str) -> None:
+        super().__init__(
+            f"The conversation '{conversation_id}' is in use by another request; send this one "
+            "again when that has ended.",
+            param="conversation",
+        )
+
+
 class PayloadTooLarge(ClientError):
     """A body or frame is larger than the configured limit."""
 
@@ -210,6 +235,22 @@ class ParentNotKept(StoreError):
 
     Who holds the whole context may store it again as a turn without a parent.
     """
+
+
+class ConversationChanged(StoreError):
+    """Nothing was appended, because the conversation is not what it was when it was read."""
+
+
+class ItemIdTaken(StoreError):
+    """Nothing was added, because the conversation has an item of this id already.
+
+    Attributes:
+        item_id: The id.
+    """
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"An item with the id {item_id!r} is in the conversation already.")
+        self.item_id = item_id
 
 
 class SealError(TurnwireError):

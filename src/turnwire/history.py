@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -39,7 +39,7 @@ from turnwire.sealing import Sealer, SealError
 from turnwire.store.base import Store, StoredTurn
 from turnwire.tokens import TokenArray
 
-__all__ = ["History"]
+__all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "unpacked", "with_id"]
 
 CONTINUABLE: Final = ("completed", "incomplete")
 ID_PREFIX: Final = {
@@ -53,6 +53,9 @@ ID_PREFIX: Final = {
 
 
 NOTHING_STORED: Final[Mapping[str, Item]] = MappingProxyType({})
+
+Put = Callable[[StoredTurn], Awaitable[None]]
+"""Keeps a turn as `Store.put` does."""
 
 LARGE_CHAIN_BYTES: Final = 262_144
 """Decoding this much takes some milliseconds: a thread does it, other clients go on."""
@@ -122,6 +125,9 @@ class History:
         after: Context,
         response: bytes,
         created_at: int,
+        *,
+        put: Put | None = None,
+        with_past: bool = False,
     ) -> None:
         """Store a response with what it added; on return it can be read.
 
@@ -130,14 +136,19 @@ class History:
             after: The link of its output; `given` itself if there is none.
             response: The terminal response object.
             created_at: Unix seconds.
+            put: Keeps the turn, instead of the store's own `put`.
+            with_past: Everything before the response may be stored, and is stored with it if it
+                is not stored as a turn already.
 
         Raises:
             StoreError: it could not be kept.
         """
+        put = put or self.store.put
         before = given.parent
+        alone = with_past and before is not None and before.stored_id is None
         output = after.items if after is not given else ()
         sampled = _Sampled(
-            whole=before is None or before.stored_id is not None,
+            whole=alone or before is None or before.stored_id is not None,
             vocabulary=after.vocabulary,
             output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
             if output
@@ -149,16 +160,16 @@ class History:
             parent=before.stored_id if before is not None else None,
             created_at=created_at,
             response=response,
-            items=self._at_rest(owner, given.items),
+            items=self._at_rest(owner, given.all_items() if alone else given.items),
             output=self._at_rest(owner, output),
             tokens=msgspec.msgpack.encode(sampled),
         )
         try:
-            await self.store.put(turn)
+            await put(turn)
         except ParentNotKept:
             # The parent was deleted long ago and lives in memory only: this turn keeps it all.
             everything = self._at_rest(owner, given.all_items())
-            await self.store.put(structs.replace(turn, parent=None, items=everything))
+            await put(structs.replace(turn, parent=None, items=everything))
         if sampled.whole:
             # Otherwise only who holds `after` may go on from it: if that depended on what is
             # still in memory, it would work or not by chance.
@@ -229,7 +240,7 @@ class History:
         for response_id in responses:
             turn = await self.store.get(owner, response_id)
             if turn is not None:
-                made = self._stored_items(owner, turn.output)
+                made = self.from_store(owner, turn.output)
                 found.update((item.id, item) for item in made if item.id in wanted and item.id)
         return found
 
@@ -272,19 +283,24 @@ class History:
         sampled = msgspec.msgpack.decode(turn.tokens, type=_Sampled)
         if not sampled.whole:
             raise PreviousResponseNotFound(wanted)
-        context = Context(parent, self._stored_items(owner, turn.items))
-        output = self._stored_items(owner, turn.output)
+        context = Context(parent, self.from_store(owner, turn.items))
+        output = self.from_store(owner, turn.output)
         if output:
             context = Context(
                 context,
                 output,
-                sampled=[_tokens(ids) for ids in sampled.output],
+                sampled=[unpacked(ids) for ids in sampled.output],
                 vocabulary=sampled.vocabulary,
             )
         context.stored_id = turn.id
         return context
 
-    def _stored_items(self, owner: str, encoded: bytes) -> list[Item]:
+    def from_store(self, owner: str, encoded: bytes) -> list[Item]:
+        """Return the items of a JSON array as a context holds them: reasoning opened.
+
+        Raises:
+            InvalidRequest: `invalid_encrypted_content`, after a key of this server was lost.
+        """
         items = decode_items(Raw(encoded))
         return [
             self._open(owner, item, "input") if type(item) is Reasoning else item for item in items
@@ -306,14 +322,15 @@ class History:
         return structs.replace(item, content=content, encrypted_content=None)
 
     def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:
-        return b"[" + b",".join(encode_item(self._to_store(owner, item)) for item in items) + b"]"
+        return b"[" + b",".join(encode_item(self.to_store(owner, item)) for item in items) + b"]"
 
-    def _to_store(self, owner: str, item: Item) -> Item:
+    def to_store(self, owner: str, item: Item) -> Item:
+        """Return an item as it is at rest: reasoning sealed, and with an id where it can be."""
         if type(item) is Reasoning and item.content:
             text = "".join(part.text for part in item.content)
             item = structs.replace(item, content=None, encrypted_content=self.seal(owner, text))
         if item.id is None and not isinstance(item, OpaqueItem):
-            item = structs.replace(item, id=new_id(ID_PREFIX.get(type(item), "item")))
+            item = with_id(item, fresh_id(item))
         return item
 
 
@@ -327,12 +344,18 @@ def _input_of(turns: Sequence[StoredTurn]) -> list[tuple[str, Item]]:
             if item_id is None or item_id in found:
                 digest = hashlib.sha256(f"{turn.id}/{place}".encode()).hexdigest()
                 item_id = f"{ID_PREFIX.get(type(item), 'item')}_{digest[:48]}"
-                item = _named(item, item_id)
+                item = with_id(item, item_id)
             found[item_id] = item
     return list(found.items())
 
 
-def _named(item: Item, item_id: str) -> Item:
+def fresh_id(item: Item) -> str:
+    """An id for an item that has none."""
+    return new_id(ID_PREFIX.get(type(item), "item"))
+
+
+def with_id(item: Item, item_id: str) -> Item:
+    """The item under this id, also in the JSON of one that is kept byte for byte."""
     if not isinstance(item, OpaqueItem):
         return structs.replace(item, id=item_id)
     fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
@@ -340,7 +363,8 @@ def _named(item: Item, item_id: str) -> Item:
     return structs.replace(item, id=item_id, raw=msgspec.json.encode(fields))
 
 
-def _tokens(packed: bytes | None) -> TokenArray | None:
+def unpacked(packed: bytes | None) -> TokenArray | None:
+    """Token ids from 4 bytes each; None stays None."""
     if packed is None:
         return None
     ids: TokenArray = array("I")

@@ -14,14 +14,18 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
+from functools import partial
 from typing import Final, TypeVar
 
 from msgspec import Raw, Struct
 
 from turnwire.admission import Slots
 from turnwire.context.chain import Context
+from turnwire.conversations.keeper import Conversations, Talk
 from turnwire.errors import (
+    ConversationChanged,
+    ConversationLocked,
     EngineError,
     InvalidRequest,
     Overloaded,
@@ -31,7 +35,7 @@ from turnwire.errors import (
     TooManyRequests,
     WireError,
 )
-from turnwire.history import History
+from turnwire.history import History, Put
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
 from turnwire.order import Ended, Order, Remembered, Sink
@@ -54,7 +58,7 @@ log = get_logger()
 T = TypeVar("T")
 
 # Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
-LARGE_INPUT_BYTES: Final = 32_768
+LARGE_INPUT_CHARS: Final = 32_768
 
 
 class _Resolved(Struct, frozen=True, eq=False):
@@ -64,6 +68,8 @@ class _Resolved(Struct, frozen=True, eq=False):
     parent: Context | None
     items: Sequence[Item]
     settings: Settings
+    talk: Talk | None
+    num_new_chars: int  # about how much is to be rendered
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -74,6 +80,7 @@ class _Started(Struct, frozen=True, eq=False):
     emitter: Emitter
     tools: ToolSet
     store: bool
+    talk: Talk | None
 
 
 class Turns:
@@ -81,7 +88,8 @@ class Turns:
 
     Attributes:
         registry: The models.
-        history: Stored conversations.
+        history: Stored responses, as conversations that can be continued.
+        conversations: Conversations by name.
         metrics: Where numbers go.
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
@@ -93,6 +101,7 @@ class Turns:
         self,
         registry: Registry,
         history: History,
+        conversations: Conversations,
         metrics: Metrics,
         *,
         default_model: str | None = None,
@@ -103,6 +112,7 @@ class Turns:
     ) -> None:
         self.registry: Final = registry
         self.history: Final = history
+        self.conversations: Final = conversations
         self.metrics: Final = metrics
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
@@ -141,9 +151,12 @@ class Turns:
         self.metrics.responses_in_flight.inc()
         status = "refused"
         try:
-            started = await self._start(order)
-            status = "aborted"
-            ended = await self._play(order, started, await connect())
+            # The conversation is free again in the same step of the loop that sends the terminal
+            # event: a client may go on at once.
+            with self._alone_in_conversation(order):
+                started = await self._start(order)
+                status = "aborted"
+                ended = await self._play(order, started, await connect())
             status = started.emitter.response.status
             return ended
         finally:
@@ -175,6 +188,13 @@ class Turns:
                 order.stopped_by = error
                 task.cancel()
 
+    def _alone_in_conversation(self, order: Order) -> AbstractContextManager[None]:
+        conversation = order.request.conversation
+        if conversation is None or order.request.previous_response_id is not None:
+            return nullcontext()
+        conversation_id = self.conversations.id_of(conversation)
+        return self.conversations.locks.exclusive(order.owner, conversation_id)
+
     # -- resolve, check, render
 
     async def count(self, order: Order) -> int:
@@ -185,7 +205,7 @@ class Turns:
                 at a time: that is counted all the same.
         """
         asked = await self._resolve(order)
-        return await self._render(order, asked.model.count, asked)
+        return await self._render(asked.model.count, asked)
 
     async def _resolve(self, order: Order) -> _Resolved:
         request, clock = order.request, order.clock
@@ -197,16 +217,27 @@ class Turns:
         clock.mark("parse")
         parent = order.parent
         parent_id = request.previous_response_id
-        if parent is None and parent_id is not None:
+        talk: Talk | None = None
+        if request.conversation is not None:
+            talk = await self.conversations.resume(order.owner, request.conversation)
+            parent = talk.context
+        elif parent is None and parent_id is not None:
             parent = await self.history.find(order.owner, parent_id)
-        elif parent is None and not items and not request.warm_up:
+        nothing_before = talk.is_empty if talk is not None else parent is None
+        if nothing_before and not items and not request.warm_up:
             raise InvalidRequest(
-                "Nothing to answer: send `input`, or `previous_response_id`, or both.",
+                "Nothing to answer: send `input`, or go on from `previous_response_id` or from a "
+                "`conversation`.",
                 code="missing_required_parameter",
                 param="input",
             )
         stored = await self.history.referred(order.owner, items)
-        opened = self.history.open_items(order.owner, parent, items, stored)
+        before = talk.seen() if talk is not None else parent
+        opened = self.history.open_items(order.owner, before, items, stored)
+        if talk is not None:
+            if request.store is not False:
+                opened = await self.conversations.admit(order.owner, talk, items, opened)
+            opened = [*talk.leading, *opened]
         clock.mark("authorise")
         reasoning = request.reasoning
         settings = Settings(
@@ -224,13 +255,16 @@ class Turns:
             hints=request.metadata or {},
             warm_up=request.warm_up,
         )
-        return _Resolved(model, parent, opened, settings)
+        rendered = parent.num_chars if parent is not None and parent.view is not None else 0
+        unrendered = (before.num_chars if before is not None else 0) - rendered
+        num_new_chars = memoryview(request.input).nbytes + unrendered
+        return _Resolved(model, parent, opened, settings, talk, num_new_chars)
 
     async def _start(self, order: Order) -> _Started:
         asked = await self._resolve(order)
         model, settings = asked.model, asked.settings
         tools = settings.tools
-        prepared = await self._render(order, model.prepare, asked)
+        prepared = await self._render(model.prepare, asked)
         report = prepared.report
         self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
         if tools is not order.tools:
@@ -248,7 +282,7 @@ class Turns:
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
         order.clock.mark("render")
-        return _Started(model, prepared, emitter, tools, response.store)
+        return _Started(model, prepared, emitter, tools, response.store, asked.talk)
 
     def _model(self, order: Order) -> Model:
         name = order.request.model or self.default_model
@@ -265,11 +299,10 @@ class Turns:
 
     async def _render(
         self,
-        order: Order,
         render: Callable[[Context | None, Sequence[Item], Settings], T],
         asked: _Resolved,
     ) -> T:
-        if memoryview(order.request.input).nbytes < LARGE_INPUT_BYTES:
+        if asked.num_new_chars < LARGE_INPUT_CHARS:
             return render(asked.parent, asked.items, asked.settings)
         return await asyncio.to_thread(render, asked.parent, asked.items, asked.settings)
 
@@ -365,19 +398,27 @@ class Turns:
     async def _settle(self, order: Order, started: _Started, sealed: Raw) -> None:
         after = started.prepared.settle(started.emitter.items)
         if started.store:
-            await self._keep(order, started, after, sealed)
+            await self._keep(order, started, after, sealed, append=True)
         if order.remember is not None:
             order.remember(Remembered(after, started.tools))
         order.clock.mark("settle")
 
-    async def _keep(self, order: Order, started: _Started, after: Context, sealed: Raw) -> None:
+    async def _keep(
+        self, order: Order, started: _Started, after: Context, sealed: Raw, *, append: bool
+    ) -> None:
+        given, talk = started.prepared.context, started.talk
+        put: Put | None = None
+        if talk is not None and append:
+            put = partial(self.conversations.append, order.owner, talk, given, after)
         await self.history.keep(
             order.owner,
             order.response_id,
-            started.prepared.context,
+            given,
             after,
             bytes(sealed),
             started.emitter.response.created_at,
+            put=put,
+            with_past=talk is not None,
         )
 
     async def _fail(self, order: Order, started: _Started, sink: Sink, fault: Exception) -> Ended:
@@ -392,6 +433,8 @@ class Turns:
             case EngineError():
                 name = emitter.response.model
                 error = ServiceError(f"The engine of {name!r} failed: {fault}")
+            case ConversationChanged() if started.talk is not None:
+                error = ConversationLocked(started.talk.base.id)
             case StoreError():
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
                 error = ServiceError("The response could not be stored.")
@@ -416,7 +459,7 @@ class Turns:
         if started.store:
             given = started.prepared.context
             try:
-                await self._keep(order, started, given, terminal.response)
+                await self._keep(order, started, given, terminal.response, append=False)
             except StoreError as fault:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
@@ -440,7 +483,8 @@ def _response_code(error: WireError) -> str:
         return error.code
     if error.status == 429:
         return "rate_limit_exceeded"
-    return "server_error" if error.status >= 500 else "invalid_prompt"
+    # 409: another process was faster at the conversation, for which there is no better code.
+    return "server_error" if error.status >= 500 or error.status == 409 else "invalid_prompt"
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:
@@ -456,7 +500,6 @@ def _refuse_unsupported(request: CreateResponse) -> None:
             param="conversation",
         )
     for name, given in (
-        ("conversation", request.conversation is not None),
         ("background", request.background is True),
         ("prompt", _given(request.prompt)),
         ("moderation", _given(request.moderation)),

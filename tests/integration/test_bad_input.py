@@ -205,7 +205,12 @@ WRONG: dict[str, tuple[Json, str | None, str | None]] = {
         "previous_response_not_found",
         "previous_response_id",
     ),
-    "conversation": ({"conversation": "conv_1"}, "unsupported_parameter", "conversation"),
+    "strange conversation": ({"conversation": "Ünïcode"}, "invalid_value", "conversation"),
+    "strange conversation object": (
+        {"conversation": {"id": "resp_1"}},
+        "invalid_value",
+        "conversation.id",
+    ),
     "parent and conversation": (
         {"conversation": "conv_1", "previous_response_id": "resp_0"},
         "invalid_value",

@@ -143,8 +143,8 @@ async def test_what_is_too_long(http: HttpConnection) -> None:
             "previous_response_id",
         ),
         (
-            {"model": "sim", "input": "x", "conversation": "conv_1"},
-            "unsupported_parameter",
+            {"model": "sim", "input": "x", "conversation": "1"},
+            "invalid_value",
             "conversation",
         ),
         (

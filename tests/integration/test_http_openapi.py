@@ -85,6 +85,20 @@ async def test_answers(http: HttpConnection) -> None:
             check(document, "Error", await http.request("GET", path), 404)
         counted = await http.request("POST", "/v1/responses/input_tokens", asked)
         check(document, "InputTokens", counted)
+    begun = {"items": [{"role": "user", "content": "x"}], "metadata": {"a": "b"}}
+    conversation = check(
+        document, "Conversation", await http.request("POST", "/v1/conversations", begun)
+    )
+    path = f"/v1/conversations/{conversation['id']}"
+    made = check(document, "Response", await http.create(model="sim", conversation=path[18:]))
+    assert conversation["id"] == made["conversation"]["id"]
+    page = check(document, "ItemList", await http.request("GET", f"{path}/items"))
+    check(document, "ItemList", await http.request("POST", f"{path}/items", begun))
+    item = f"{path}/items/{page['first_id']}"
+    check(document, "ListedItem", await http.request("GET", item))
+    check(document, "Conversation", await http.request("DELETE", item))
+    check(document, "Conversation", await http.request("POST", path, {"metadata": None}))
+    check(document, "DeletedConversation", await http.request("DELETE", path))
     check(document, "ModelList", await http.request("GET", "/v1/models"))
     check(document, "Model", await http.request("GET", "/v1/models/sim"))
     check(document, "Status", await http.request("GET", "/health"))

@@ -21,6 +21,7 @@ from tests.integration.wire import (
 from turnwire.config import KeyConfig
 
 UNKNOWN = "resp_" + "0" * 48
+NO_CONVERSATION = "conv_" + "0" * 48
 
 
 @pytest.fixture
@@ -99,6 +100,46 @@ async def test_anothers_item_does_not_exist(wire: HttpConnection) -> None:
     assert answers[0].body.replace(item.encode(), unknown.encode()) == answers[1].body
 
 
+async def test_anothers_conversation_does_not_exist(
+    wire: HttpConnection, keyed_server: Serving
+) -> None:
+    """Whatever is done to another's conversation is answered as for one that never was."""
+    begun = {"items": [{"role": "user", "content": "x", "id": "msg_x"}]}
+    made = await wire.request("POST", "/v1/conversations", begun, bearer(ALICE))
+    theirs = made.json()["id"]
+    calls: list[tuple[str, str, Json | None]] = [
+        ("GET", "", None),
+        ("POST", "", {"metadata": {"a": "b"}}),
+        ("GET", "/items", None),
+        ("POST", "/items", begun),
+        ("GET", "/items/msg_x", None),
+        ("DELETE", "/items/msg_x", None),
+        ("DELETE", "", None),
+    ]
+    for method, rest, body in calls:
+        mine, unknown = [
+            await wire.request(method, f"/v1/conversations/{one}{rest}", body, bearer(BOB))
+            for one in (theirs, NO_CONVERSATION)
+        ]
+        assert (404, 404) == (mine.status, unknown.status)
+        assert mine.body.replace(theirs.encode(), NO_CONVERSATION.encode()) == unknown.body
+    async with open_websocket(keyed_server.url, bearer(ALICE)) as hers:
+        # That she is at it does not show either.
+        await hers.send_create(model="sim-slow", conversation=theirs)
+        events = [await hers.read_event()]
+        mine, unknown = [
+            await wire.create(bearer(BOB), model="sim", input="x", conversation=one)
+            for one in (theirs, NO_CONVERSATION)
+        ]
+        assert (404, 404) == (mine.status, unknown.status)
+        assert mine.body.replace(theirs.encode(), NO_CONVERSATION.encode()) == unknown.body
+        await hers.send_event(type="response.cancel")
+        Transcript([*events, *await hers.read_response()])
+    path = f"/v1/conversations/{theirs}/items"
+    items = (await wire.request("GET", path, headers=bearer(ALICE))).json()["data"]
+    assert ["msg_x"] == [item["id"] for item in items]
+
+
 async def test_anothers_reasoning_cannot_be_opened(wire: HttpConnection) -> None:
     """Reasoning sealed for one owner is as good as noise to another."""
     theirs = (
@@ -144,6 +185,14 @@ GUARDED = [
     ("GET", "/v1/responses"),
     ("GET", f"/v1/responses/{UNKNOWN}"),
     ("DELETE", f"/v1/responses/{UNKNOWN}"),
+    ("POST", "/v1/conversations"),
+    ("GET", f"/v1/conversations/{NO_CONVERSATION}"),
+    ("POST", f"/v1/conversations/{NO_CONVERSATION}"),
+    ("DELETE", f"/v1/conversations/{NO_CONVERSATION}"),
+    ("GET", f"/v1/conversations/{NO_CONVERSATION}/items"),
+    ("POST", f"/v1/conversations/{NO_CONVERSATION}/items"),
+    ("GET", f"/v1/conversations/{NO_CONVERSATION}/items/msg_x"),
+    ("DELETE", f"/v1/conversations/{NO_CONVERSATION}/items/msg_x"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/sim"),
 ]

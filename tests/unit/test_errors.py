@@ -8,6 +8,7 @@ from turnwire import errors
 from turnwire.errors import (
     ClientError,
     ContextLengthExceeded,
+    ConversationLocked,
     EngineError,
     InvalidApiKey,
     InvalidJson,
@@ -47,6 +48,7 @@ def descendants(kind: type[TurnwireError]) -> Iterator[type[TurnwireError]]:
         (InvalidApiKey("m"), 401, "invalid_request_error", "invalid_api_key"),
         (PermissionDenied("m"), 403, "permission_error", "permission_denied"),
         (NotFound("m"), 404, "invalid_request_error", "not_found"),
+        (ConversationLocked("x"), 409, "invalid_request_error", "conversation_locked"),
         (PayloadTooLarge("m"), 413, "invalid_request_error", "payload_too_large"),
         (TooManyRequests("m"), 429, "rate_limit_error", "rate_limit_exceeded"),
         (ServiceError("m"), 500, "server_error", "server_error"),

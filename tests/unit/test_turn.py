@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
+from turnwire.conversations.keeper import Conversations
 from turnwire.errors import (
     ContextLengthExceeded,
     EngineError,
@@ -110,8 +111,10 @@ async def run(
     model: Told, transport: Transport = "websocket", store: MemoryStore | None = None
 ) -> list[dict[str, Any]]:
     """The events of one turn."""
-    history = History(store or MemoryStore(10), Sealer([Sealer.generate_key()]), RecentContexts())
-    turns = Turns(Registry([model]), history, Metrics())
+    store = store or MemoryStore(10)
+    history = History(store, Sealer([Sealer.generate_key()]), RecentContexts())
+    conversations = Conversations(store.conversations, history)
+    turns = Turns(Registry([model]), history, conversations, Metrics())
     heap = Heap()
 
     async def connect() -> Heap:

@@ -8,37 +8,43 @@ response still exists is the store's to say, so a caller asks there first.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from turnwire.context.chain import Context
 
-__all__ = ["RecentContexts"]
+__all__ = ["Recent", "RecentContexts"]
+
+T = TypeVar("T")
 
 
-class RecentContexts:
-    """The contexts used last, by owner and response id."""
+class Recent(Generic[T]):
+    """What was used last, by owner and id."""
 
     def __init__(self, max_contexts: int = 1024) -> None:
         self.max_contexts: Final = max_contexts
-        self._known: OrderedDict[tuple[str, str], Context] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], T] = OrderedDict()
 
-    def put(self, owner: str, response_id: str, context: Context) -> None:
-        """Remember a context; the one unused for longest goes when there are too many."""
-        self._known[owner, response_id] = context
-        self._known.move_to_end((owner, response_id))
+    def put(self, owner: str, id_: str, known: T) -> None:
+        """Remember something; what was unused for longest goes when there is too much."""
+        self._known[owner, id_] = known
+        self._known.move_to_end((owner, id_))
         if len(self._known) > self.max_contexts:
             self._known.popitem(last=False)
 
-    def get(self, owner: str, response_id: str) -> Context | None:
-        """The context, if it is still known."""
-        context = self._known.get((owner, response_id))
-        if context is not None:
-            self._known.move_to_end((owner, response_id))
-        return context
+    def get(self, owner: str, id_: str) -> T | None:
+        """What was put, if it is still known."""
+        known = self._known.get((owner, id_))
+        if known is not None:
+            self._known.move_to_end((owner, id_))
+        return known
 
-    def drop(self, owner: str, response_id: str) -> None:
-        """Forget a context, because its response was deleted."""
-        self._known.pop((owner, response_id), None)
+    def drop(self, owner: str, id_: str) -> None:
+        """Forget it, because what it was made from was deleted."""
+        self._known.pop((owner, id_), None)
 
     def __len__(self) -> int:
         return len(self._known)
+
+
+class RecentContexts(Recent[Context]):
+    """The contexts of the responses used last."""

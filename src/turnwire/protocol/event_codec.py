@@ -87,7 +87,11 @@ def error_event(
         stream_id: The lane that must hear of it; None for the default lane.
     """
     code = error.code or _CODES.get(error.type, error.type)
-    retry = error.retry_after_sec
+    headers: dict[str, str] = {}
+    if error.retry_after_sec is not None:
+        headers["retry-after"] = str(error.retry_after_sec)
+    if error.should_retry is not None:
+        headers["x-should-retry"] = str(error.should_retry).lower()
     return ErrorEvent(
         sequence_number=sequence_number,
         stream_id=UNSET if stream_id is None else stream_id,
@@ -97,7 +101,7 @@ def error_event(
             code=code,
             message=error.message,
             param=error.param,
-            headers=UNSET if retry is None else {"retry-after": str(retry)},
+            headers=headers or UNSET,
         ),
         code=code,
         message=error.message,

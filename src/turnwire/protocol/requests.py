@@ -21,6 +21,7 @@ __all__ = [
     "Include",
     "JsonObjectFormat",
     "JsonSchemaFormat",
+    "Metadata",
     "PlainTextFormat",
     "ReasoningConfig",
     "StreamOptions",

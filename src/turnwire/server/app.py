@@ -19,6 +19,7 @@ from aiohttp import web
 
 from turnwire.config import Config
 from turnwire.context.recent import RecentContexts
+from turnwire.conversations.keeper import Conversations
 from turnwire.engines.sim import SIM_PROFILES
 from turnwire.errors import ConfigError, Overloaded, TooManyRequests
 from turnwire.history import History
@@ -29,6 +30,7 @@ from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.bodies import Bodies
+from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
 from turnwire.server.faults import fault_middleware, stamp
@@ -43,6 +45,7 @@ from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch
 from turnwire.store.base import Store
+from turnwire.store.conversations import ConversationStore
 from turnwire.store.memory import MemoryStore
 from turnwire.store.sqlite import SqliteStore
 from turnwire.telemetry import logs
@@ -66,7 +69,13 @@ class Server:
         url: Where it listens, once it does: `http://127.0.0.1:8787`.
     """
 
-    def __init__(self, config: Config, models: Iterable[Model], store: Store) -> None:
+    def __init__(
+        self,
+        config: Config,
+        models: Iterable[Model],
+        store: Store,
+        conversation_store: ConversationStore,
+    ) -> None:
         """Join the parts. Opens nothing and starts nothing."""
         self.config: Final = config
         self.metrics: Final = Metrics()
@@ -79,9 +88,11 @@ class Server:
         self._authenticator: Final = Authenticator(config.keys)
         limits = config.limits
         history = History(store, _sealer(config), RecentContexts())
+        conversations = Conversations(conversation_store, history)
         self._turns: Final = Turns(
             self.registry,
             history,
+            conversations,
             self.metrics,
             max_in_flight=limits.max_in_flight,
             max_in_flight_per_owner=limits.max_in_flight_per_owner,
@@ -114,6 +125,7 @@ class Server:
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._document: Final = document(version("turnwire"), keys=bool(config.keys))
         self._stored: Final = StoredApi(history, self._authenticator)
+        self._conversations: Final = ConversationApi(conversations, self._authenticator, bodies)
 
     def app(self) -> web.Application:
         """The routes."""
@@ -145,6 +157,7 @@ class Server:
                 web.delete(STORED, stored.delete),
                 web.post("/v1/responses/{id}/cancel", stored.cancel),
                 web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
+                *self._conversations.routes(),
                 web.get("/v1/models", api.models, allow_head=False),
                 web.get("/v1/models/{id}", api.model, allow_head=False),
                 web.get("/health", self._health),
@@ -267,7 +280,7 @@ def _models(config: Config) -> list[Model]:
     return [offered[name] for name in names]
 
 
-async def _store(config: Config) -> Store:
+async def _store(config: Config) -> MemoryStore | SqliteStore:
     if config.store.kind == "memory":
         return MemoryStore(config.store.max_turns)
     return await SqliteStore.open(config.store_path)
@@ -296,7 +309,8 @@ async def serve(
     """
     logs.configure_if_not()
     chosen = list(models) if models is not None else _models(config)
-    server = Server(config, chosen, await _store(config))
+    store = await _store(config)
+    server = Server(config, chosen, store, store.conversations)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
     runner = web.AppRunner(
         server.app(),

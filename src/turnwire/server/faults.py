@@ -21,8 +21,6 @@ log = get_logger()
 
 BEGAN: Final = web.RequestKey("began", float)
 OPENAI_VERSION: Final = "2020-10-01"
-NOT_TO_RETRY: Final = frozenset({"conversation_locked"})
-"""Statuses of these codes look retryable to openai-python (409, 429, 5xx); they are not."""
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log could show it
 
 
@@ -35,8 +33,8 @@ def answer(error: WireError) -> web.Response:
     if error.retry_after_sec is not None or error.status in (429, 503):
         # Clients that find none wait by a rule of their own, and not always for long.
         headers["Retry-After"] = str(max(1, error.retry_after_sec or 1))
-    if error.code in NOT_TO_RETRY:
-        headers["x-should-retry"] = "false"
+    if error.should_retry is not None:
+        headers["x-should-retry"] = str(error.should_retry).lower()
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return web.Response(

@@ -16,6 +16,14 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Raw, Struct
 from msgspec.structs import FieldInfo, fields
 
+from turnwire.protocol.conversations import (
+    MAX_ITEMS_PER_CALL,
+    Conversation,
+    DeletedConversation,
+    NewConversation,
+    NewItems,
+    NewMetadata,
+)
 from turnwire.protocol.events import ErrorDetail
 from turnwire.protocol.items import (
     CustomToolCall,
@@ -154,11 +162,14 @@ CREATE: Final[dict[str, Any]] = {
 }
 UNSUPPORTED: Final = (
     "context_management",
-    "conversation",
     "generate",  # WebSocket mode only
     "moderation",
     "prompt",
 )
+FEW_ITEMS: Final = Annotated[_list_of("InputItem"), Meta(max_length=MAX_ITEMS_PER_CALL)]
+SOME_ITEMS: Final = Annotated[
+    _list_of("InputItem"), Meta(min_length=1, max_length=MAX_ITEMS_PER_CALL)
+]
 RESPONSE: Final[dict[str, Any]] = {
     "output": _list_of("OutputItem"),
     "tools": _list_of("Tool"),
@@ -183,6 +194,11 @@ def document(version: str, *, keys: bool) -> bytes:
         _documented(InputTokens, {"object": Literal["response.input_tokens"]}, sent=True),
         _documented(DeletedResponse, {"object": Literal["response"]}, sent=True),
         _documented(Error, {}, sent=True),
+        _documented(NewConversation, {"items": FEW_ITEMS | None}),
+        _documented(NewItems, {"items": SOME_ITEMS}),
+        _documented(Conversation, {"object": Literal["conversation"]}, sent=True),
+        _documented(DeletedConversation, {"object": Literal["conversation.deleted"]}, sent=True),
+        NewMetadata,
         *(InputMessage, ModelList, Status, Message, *INPUTS),
     ]
     _, schemas = msgspec.json.schema_components(types, ref_template=PREFIX + "{name}")
@@ -278,10 +294,21 @@ INCLUDE: Final = _parameter(
     {"type": "array", "items": {"enum": list(get_args(Include))}},
     "Optional parts to show; `include` is the same.",
 )
-BODY: Final = {
-    "required": True,
-    "content": {"application/json": {"schema": {"$ref": f"{PREFIX}CreateResponse"}}},
-}
+LISTING: Final = [
+    ID,
+    _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
+    _parameter("order", "query", {"enum": ["asc", "desc"], "default": "desc"}),
+    _parameter("after", "query", {"type": "string"}, "Id of the last item of the page before."),
+    INCLUDE,
+]
+
+
+def _body(name: str, *, required: bool = True) -> Json:
+    schema = {"$ref": PREFIX + name}
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
+
+
+BODY: Final = _body("CreateResponse")
 STREAM: Final = {"text/event-stream": {"schema": {"type": "string"}}}
 FAULT: Final = {"$ref": "#/components/responses/Error"}
 
@@ -298,13 +325,6 @@ def _operation(name: str, summary: str, good: Json, **more: Any) -> Json:
 def _paths() -> Json:
     created = _answer("Response", "The response; an event stream with `stream: true`")
     created["content"] |= STREAM
-    listing = [
-        ID,
-        _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
-        _parameter("order", "query", {"enum": ["asc", "desc"], "default": "desc"}),
-        _parameter("after", "query", {"type": "string"}, "Id of the last item of the page before."),
-        INCLUDE,
-    ]
     reading = [
         ID,
         INCLUDE,
@@ -367,9 +387,10 @@ def _paths() -> Json:
                 "list_input_items",
                 "List what went into a stored response",
                 _answer("ItemList", "One page"),
-                parameters=listing,
+                parameters=LISTING,
             )
         },
+        **_conversation_paths(),
         "/v1/models": {"get": _operation("list_models", "List the models", many)},
         "/v1/models/{id}": {
             "get": _operation("retrieve_model", "Read a model", one, parameters=[ID])
@@ -389,5 +410,59 @@ def _paths() -> Json:
                 ),
                 **open_,
             }
+        },
+    }
+
+
+def _conversation_paths() -> Json:
+    one, page = _answer("Conversation", "The conversation"), _answer("ItemList", "One page")
+    item_id = _parameter("item", "path", {"type": "string", "minLength": 1})
+    return {
+        "/v1/conversations": {
+            "post": _operation(
+                "create_conversation",
+                "Begin a conversation",
+                one,
+                requestBody=_body("NewConversation", required=False),
+            )
+        },
+        "/v1/conversations/{id}": {
+            "get": _operation("retrieve_conversation", "Read a conversation", one, parameters=[ID]),
+            "post": _operation(
+                "update_conversation",
+                "Replace the metadata of a conversation",
+                one,
+                parameters=[ID],
+                requestBody=_body("NewMetadata"),
+            ),
+            "delete": _operation(
+                "delete_conversation",
+                "Remove a conversation and its items",
+                _answer("DeletedConversation", "It is gone"),
+                parameters=[ID],
+            ),
+        },
+        "/v1/conversations/{id}/items": {
+            "get": _operation(
+                "list_items", "List the items of a conversation", page, parameters=LISTING
+            ),
+            "post": _operation(
+                "create_items",
+                "Append items to a conversation",
+                _answer("ItemList", "The items as they were kept"),
+                parameters=[ID, INCLUDE],
+                requestBody=_body("NewItems"),
+            ),
+        },
+        "/v1/conversations/{id}/items/{item}": {
+            "get": _operation(
+                "retrieve_item",
+                "Read an item of a conversation",
+                _answer("ListedItem", "The item"),
+                parameters=[ID, item_id, INCLUDE],
+            ),
+            "delete": _operation(
+                "delete_item", "Remove an item of a conversation", one, parameters=[ID, item_id]
+            ),
         },
     }

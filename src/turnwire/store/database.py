@@ -1,12 +1,12 @@
-"""One SQLite file of turns: opening, reading, and committing many writes at once.
+"""One SQLite file of turns and conversations: opening, reading, and committing many writes at once.
 
 Theory of operation. The file is in WAL mode: readers see the last commit and never wait for a
 writer; writers, of this and of other processes, take turns. `synchronous=NORMAL` appends a
 commit to the log without waiting for the disk: it is in the operating system's hands, so killing
 this process loses nothing, while a power cut may lose the last moments (never the file).
 
-Everything here blocks and belongs on a worker thread: `commit` on one thread at a time, `get`
-and `chain` on as many as there are reader connections. Nothing here knows an event loop.
+Everything here blocks and belongs on a worker thread: `commit` on one thread at a time, `get`,
+`chain` and `rows` on as many as there are reader connections. Nothing here knows an event loop.
 
 A commit is one transaction for all writes that were waiting. Each write runs in a savepoint, so
 that one which is refused leaves the others alone; what breaks the transaction (a full disk)
@@ -19,7 +19,7 @@ import os
 import sqlite3
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -28,6 +28,16 @@ from msgspec import Struct
 
 from turnwire.errors import ParentNotKept, StoreError
 from turnwire.store.base import StoredTurn
+from turnwire.store.conversation_tables import (
+    ConversationWrite,
+    DropConversation,
+    DropItem,
+    KeepConversation,
+    KeepItems,
+    KeepMetadata,
+    apply,
+)
+from turnwire.store.conversations import StoredConversation
 from turnwire.store.statements import named, script
 
 __all__ = ["Committed", "Database", "Deletion", "Write", "use_wal"]
@@ -35,7 +45,7 @@ __all__ = ["Committed", "Database", "Deletion", "Write", "use_wal"]
 APPLICATION_ID: Final = int.from_bytes(b"Twir")
 """Marks the file as ours; `file` shows it, and no other program's database is mistaken for it."""
 
-MIGRATIONS: Final = ("schema_1.sql",)
+MIGRATIONS: Final = ("schema_1.sql", "schema_2.sql")
 """From an empty file to the newest schema; a file's `user_version` is how many of them it has."""
 
 BUSY_TIMEOUT_SEC: Final = 10.0
@@ -58,7 +68,7 @@ class Deletion(Struct, frozen=True):
     response_id: str
 
 
-Write = StoredTurn | Deletion
+Write = StoredTurn | Deletion | ConversationWrite
 
 
 class Committed(Struct, frozen=True):
@@ -66,7 +76,8 @@ class Committed(Struct, frozen=True):
 
     Attributes:
         outcomes: One per write, in order. Of a turn: True, or why it was refused. Of a deletion:
-            whether there was a response to remove.
+            whether there was a response to remove. Of a conversation's: as `apply` returns, or
+            why it was refused.
         sweep_at: Unix seconds from which on another commit, an empty one will do, has a
             lingering turn to remove. None if none lingers.
     """
@@ -191,14 +202,16 @@ class Database:
             connection.close()
 
     def _read(self, statement: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:
+        return self.rows(statement, {"owner": owner, "id": response_id})
+
+    def rows(self, statement: str, values: Mapping[str, object]) -> list[tuple[Any, ...]]:
+        """Return what a statement that reads gives; nothing for an id that no text can have."""
         connection = self._readers.pop()
         try:
-            with closing(
-                connection.execute(statement, {"owner": owner, "id": response_id})
-            ) as rows:
+            with closing(connection.execute(statement, values)) as rows:
                 return rows.fetchall()
         except UnicodeEncodeError:
-            return []  # half of a surrogate pair, from a client's JSON: no turn has such an id
+            return []  # half of a surrogate pair, from a client's JSON: nothing has such an id
         except sqlite3.Error as error:
             raise _explain(error, self.path) from error
         finally:
@@ -206,29 +219,36 @@ class Database:
 
     def _apply(self, write: Write, now: float) -> bool | StoreError:
         self._writer.execute("SAVEPOINT one_write")
+        outcome: bool | StoreError
         try:
-            if isinstance(write, Deletion):
-                outcome: bool | StoreError = self._delete(write, now)
-            else:
-                outcome = self._put(write)
+            match write:
+                case Deletion():
+                    outcome = self._delete(write, now)
+                case StoredTurn():
+                    self._put(write)
+                    outcome = True
+                case _:
+                    outcome = apply(self._writer.execute, write, self._put)
+        except StoreError as error:
+            outcome = error
         except sqlite3.IntegrityError:
-            outcome = StoreError(f"A turn with the id {_about(write)!r} is stored already.")
+            outcome = StoreError(f"{_about(write)} is stored already.")
         except (UnicodeEncodeError, OverflowError, sqlite3.DataError) as error:
             # A value that SQLite cannot hold: half of a surrogate pair, more than a gigabyte.
-            outcome = StoreError(f"The turn {_about(write)!r} cannot be stored: {error}.")
+            outcome = StoreError(f"{_about(write)} cannot be stored: {error}.")
             outcome.__cause__ = error
         if isinstance(outcome, StoreError):
             self._writer.execute("ROLLBACK TO one_write")
         self._writer.execute("RELEASE one_write")
         return outcome
 
-    def _put(self, turn: StoredTurn) -> bool | StoreError:
+    def _put(self, turn: StoredTurn) -> None:
         execute = self._writer.execute
         parent: int | None = None
         if turn.parent is not None:
             row = execute(SQL["find_node"], {"id": turn.parent, "owner": turn.owner}).fetchone()
             if row is None:
-                return ParentNotKept(
+                raise ParentNotKept(
                     f"The turn {turn.id!r} continues {turn.parent!r}, which is not stored."
                 )
             parent = row[0]
@@ -245,7 +265,6 @@ class Database:
             },
         ).lastrowid
         execute(SQL["add_response"], {"node": node, "body": turn.response})
-        return True
 
     def _delete(self, deletion: Deletion, now: float) -> bool:
         execute = self._writer.execute
@@ -272,7 +291,15 @@ class Database:
 
 
 def _about(write: Write) -> str:
-    return write.response_id if isinstance(write, Deletion) else write.id
+    match write:
+        case StoredTurn(id=id_) | KeepItems(turn=StoredTurn(id=id_)):
+            return f"The turn {id_!r}"
+        case Deletion(response_id=id_):
+            return f"The turn {id_!r}"
+        case KeepConversation(conversation=StoredConversation(id=id_)):
+            return f"The conversation {id_!r}"
+        case KeepMetadata(id=id_) | KeepItems(id=id_) | DropItem(id=id_) | DropConversation(id=id_):
+            return f"What is to be changed in the conversation {id_!r}"
 
 
 def _create(path: Path) -> None:

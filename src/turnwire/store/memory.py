@@ -1,4 +1,4 @@
-"""Turns in this process's memory: for tests, and for servers that keep nothing on disk.
+"""Turns and conversations in memory: for tests, and for servers that keep nothing on disk.
 
 Bounded: `max_turns` responses, and as many deleted ones that still linger. When a new one has
 no room, the oldest response goes, exactly as if its owner had deleted it. So what an old turn
@@ -16,6 +16,7 @@ from msgspec import structs
 
 from turnwire.errors import ParentNotKept, StoreError
 from turnwire.store.base import LINGER_SEC, StoredTurn
+from turnwire.store.memory_conversations import MemoryConversations
 
 __all__ = ["MAX_TURNS", "MemoryStore"]
 
@@ -32,6 +33,9 @@ class MemoryStore:
         max_turns: Responses kept, at least 1.
         linger_sec: How long what a deleted turn added stays for turns in the making.
         clock: Tells Unix seconds.
+
+    Attributes:
+        conversations: The conversations beside the turns.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class MemoryStore:
         self.linger_sec: Final = linger_sec
         self._clock: Final = clock
         self._closed = False
+        self.conversations: Final = MemoryConversations(self.keep)
         # Every turn that something still needs, by id. A turn's role is where else its id is:
         # live (may be got), lingering (deleted not long ago), or only continued by others.
         self._turns: Final[dict[str, StoredTurn]] = {}
@@ -56,6 +61,10 @@ class MemoryStore:
 
     async def put(self, turn: StoredTurn) -> None:
         """See `Store.put`."""
+        self.keep(turn)
+
+    def keep(self, turn: StoredTurn) -> None:
+        """Keep a turn, or raise as `Store.put` does and change nothing."""
         self._begin_write()
         if turn.id in self._turns:
             raise StoreError(f"A turn with the id {turn.id!r} is stored already.")
@@ -101,6 +110,7 @@ class MemoryStore:
     async def aclose(self) -> None:
         """See `Store.aclose`; what was kept is gone."""
         self._closed = True
+        self.conversations.close()
         for kept in (self._turns, self._num_children, self._live, self._lingering):
             kept.clear()
 

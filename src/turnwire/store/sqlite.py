@@ -1,4 +1,4 @@
-"""Turns in an SQLite file: the store of a single machine, shared by its worker processes.
+"""Turns and conversations in an SQLite file: the store of a single machine and its workers.
 
 This is the shell around `database.Database`, which does the work and blocks. Writes queue here
 and one writer thread commits everything that is queued as one transaction; while it does, the
@@ -16,15 +16,19 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from msgspec import Struct
 
 from turnwire.errors import StoreError
 from turnwire.store.base import LINGER_SEC, StoredTurn
 from turnwire.store.database import Committed, Database, Deletion, Write
+from turnwire.store.sqlite_conversations import SqliteConversations
 
 __all__ = ["MAX_QUEUED", "NUM_READERS", "SqliteStore"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_QUEUED: Final = 1024
 """Writes on their way; one more waits until one is done. At 20 KB a turn, 20 MB."""
@@ -41,7 +45,13 @@ class _Queued(Struct, frozen=True):
 
 
 class SqliteStore:
-    """A `Store` in a file. Make it with `open`; it belongs to the event loop that opened it."""
+    """A `Store` in a file. Make it with `open`; it belongs to the event loop that opened it.
+
+    Attributes:
+        path: The file.
+        max_queued: Writes on their way before `write` waits.
+        conversations: The conversations in the same file; writes of both share their commits.
+    """
 
     def __init__(
         self,
@@ -54,6 +64,9 @@ class SqliteStore:
     ) -> None:
         self.path: Final = database.path
         self.max_queued: Final = max_queued
+        self.conversations: Final = SqliteConversations(
+            self.write, lambda statement, values: self.read(database.rows, statement, values)
+        )
         self._database: Final = database
         self._clock: Final = clock
         self._loop: Final = asyncio.get_running_loop()
@@ -104,25 +117,19 @@ class SqliteStore:
 
     async def put(self, turn: StoredTurn) -> None:
         """See `Store.put`."""
-        await self._write(turn)
+        await self.write(turn)
 
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
-        self._refuse_if_closed()
-        return await self._loop.run_in_executor(
-            self._readers, self._database.get, owner, response_id
-        )
+        return await self.read(self._database.get, owner, response_id)
 
     async def chain(self, owner: str, response_id: str) -> list[StoredTurn] | None:
         """See `Store.chain`."""
-        self._refuse_if_closed()
-        return await self._loop.run_in_executor(
-            self._readers, self._database.chain, owner, response_id
-        )
+        return await self.read(self._database.chain, owner, response_id)
 
     async def delete(self, owner: str, response_id: str) -> bool:
         """See `Store.delete`."""
-        return await self._write(Deletion(owner, response_id))
+        return await self.write(Deletion(owner, response_id))
 
     async def aclose(self) -> None:
         """See `Store.aclose`."""
@@ -130,7 +137,21 @@ class SqliteStore:
             self._closing = self._loop.create_task(self._close(), name="store-close")
         await asyncio.shield(self._closing)
 
-    async def _write(self, write: Write) -> bool:
+    async def read(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a call that reads the database on a thread; return what it returns.
+
+        Raises:
+            StoreError: the call's own, or the store is closed.
+        """
+        self._refuse_if_closed()
+        return await self._loop.run_in_executor(self._readers, partial(call, *args, **kwargs))
+
+    async def write(self, write: Write) -> bool:
+        """Have one write committed with all that wait; return its outcome.
+
+        Raises:
+            StoreError: it was refused, or the store is closed.
+        """
         self._refuse_if_closed()
         await self._places.acquire()
         done: asyncio.Future[bool] = self._loop.create_future()

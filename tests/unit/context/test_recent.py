@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnwire.context.chain import Context
-from turnwire.context.recent import RecentContexts
+from turnwire.context.recent import Recent, RecentContexts
 
 
 def test_the_one_unused_for_longest_goes_first() -> None:
@@ -23,6 +23,13 @@ def test_owners_do_not_share() -> None:
     recent = RecentContexts()
     recent.put("me", "1", Context(None, []))
     assert recent.get("you", "1") is None
+
+
+def test_anything_may_be_remembered() -> None:
+    """What is remembered need not be a context."""
+    recent: Recent[int] = Recent()
+    recent.put("me", "1", 0)
+    assert (0, None) == (recent.get("me", "1"), recent.get("me", "2"))
 
 
 def test_dropped_is_forgotten() -> None:

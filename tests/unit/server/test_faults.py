@@ -8,6 +8,7 @@ import pytest
 
 from turnwire.errors import (
     ClientError,
+    ConversationLocked,
     InvalidApiKey,
     InvalidRequest,
     NotFound,
@@ -20,7 +21,7 @@ from turnwire.server.faults import answer
 
 
 class Conflict(ClientError):
-    """Two at once on one conversation."""
+    """A 409 that says nothing of trying again."""
 
     status = 409
 
@@ -37,7 +38,7 @@ class Conflict(ClientError):
         (TooManyRequests("x", retry_after_sec=0), {"Retry-After": "1"}),
         (Overloaded("x"), {"Retry-After": "1"}),
         (Overloaded("x", retry_after_sec=5), {"Retry-After": "5"}),
-        (Conflict("x", code="conversation_locked"), {"x-should-retry": "false"}),
+        (ConversationLocked("conv_x"), {"x-should-retry": "false"}),
         (Conflict("x", code="other"), {}),
     ],
 )

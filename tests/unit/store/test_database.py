@@ -16,6 +16,8 @@ from msgspec import structs
 from tests.contracts.store import make_turn
 
 from turnwire.errors import ParentNotKept, StoreError
+from turnwire.store.conversation_tables import KeepConversation
+from turnwire.store.conversations import StoredConversation
 from turnwire.store.database import MAX_SWEPT, Database, Deletion, Write, use_wal
 
 LINGER = 100.0
@@ -67,6 +69,23 @@ def test_files_are_private(tmp_path: Path) -> None:
     assert {"turns.db": 0o600, "turns.db-wal": 0o600, "turns.db-shm": 0o600} == modes
 
 
+def test_a_file_of_the_first_schema(path: Path) -> None:
+    """A file that an earlier version wrote keeps its turns and gets tables for conversations."""
+    database = open_database(path)
+    database.commit([make_turn("a")], 0.0)
+    database.close()
+    with closing(connect(path)) as connection:
+        connection.execute("DROP TABLE conversation_item")
+        connection.execute("DROP TABLE conversation")
+        connection.execute("PRAGMA user_version = 1")
+    database = open_database(path)
+    write = KeepConversation(StoredConversation(id="conv_x", owner="ann", created_at=1), [])
+    outcomes = database.commit([write], 0.0).outcomes
+    turn = database.get("ann", "resp_a")
+    database.close()
+    assert ([True], make_turn("a")) == (outcomes, turn)
+
+
 def test_reopen(path: Path) -> None:
     """What was committed is there when the file is opened again, and closing leaves one file."""
     database = open_database(path)
@@ -86,7 +105,7 @@ def test_file_says_what_it_is(database: Database, path: Path) -> None:
             connection.execute(f"PRAGMA {pragma}").fetchone()[0]
             for pragma in ("application_id", "user_version", "journal_mode")
         ]
-    assert [int.from_bytes(b"Twir"), 1, "wal"] == told
+    assert [int.from_bytes(b"Twir"), 2, "wal"] == told
 
 
 def test_switch_to_wal_waits(path: Path) -> None:
@@ -112,7 +131,7 @@ def test_newer_schema_is_refused(path: Path) -> None:
     with closing(connect(path)) as connection:
         connection.execute("PRAGMA user_version = 7")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"schema version 7.*up to 1.*Upgrade"):
+    with pytest.raises(StoreError, match=r"schema version 7.*up to 2.*Upgrade"):
         open_database(path)
     assert before == path.read_bytes()
 

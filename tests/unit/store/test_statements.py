@@ -46,20 +46,27 @@ def test_names() -> None:
         assert 1 == len(re.findall(r";$", statement, re.MULTILINE))
 
 
-@pytest.mark.parametrize("name", sorted(named("queries.sql")))
-def test_no_statement_reads_a_whole_table(connection: sqlite3.Connection, name: str) -> None:
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [(file, name) for file in ("queries.sql", "conversations.sql") for name in sorted(named(file))],
+)
+def test_no_statement_reads_a_whole_table(
+    connection: sqlite3.Connection, file: str, name: str
+) -> None:
     """Every access to a table goes by key or index, however large the table is."""
-    for statement in script("schema_1.sql"):
+    for statement in [*script("schema_1.sql"), *script("schema_2.sql")]:
         connection.execute(statement)
     values = dict.fromkeys(
         [
             *["id", "owner", "parent", "created_at", "items", "output", "tokens"],
             *["node", "body", "until", "now", "limit"],
+            *["conversation", "position", "metadata", "length", "response", "item", "after"],
         ],
         1,
     )
-    plan = connection.execute(f"EXPLAIN QUERY PLAN {named('queries.sql')[name]}", values)
+    plan = connection.execute(f"EXPLAIN QUERY PLAN {named(file)[name]}", values)
     steps = [step for *_, step in plan.fetchall()]
     connection.close()
-    # The rows of `past` are the turns of the chain itself.
-    assert [] == [step for step in steps if step.startswith("SCAN") and "past" not in step]
+    # The rows of `past` are the turns of the chain itself, those of `asked` what was asked for.
+    scans = [step for step in steps if step.startswith("SCAN")]
+    assert [] == [step for step in scans if "past" not in step and "asked" not in step]

@@ -1,0 +1,1 @@
+"""Conversations: named lists of items that responses are made in, one at a time."""

@@ -67,12 +67,21 @@ def test_the_comparison_is_printed_and_nothing_is_left(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+def _hear_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 128 + signal.SIGINT)]
 )
 def test_a_demo_that_is_ended_leaves_nothing(tmp_path: Path, sent: int, code: int) -> None:
     """Told to end in mid-loop, it ends its server and removes its folders."""
-    with subprocess.Popen([*COMMAND, "--turns", "100000"], env=environment(tmp_path)) as running:
+    with subprocess.Popen(
+        [*COMMAND, "--turns", "100000"],
+        env=environment(tmp_path),
+        # A test run in the background inherits that SIGINT is ignored, and so would the demo.
+        preexec_fn=_hear_sigint,
+    ) as running:
         # The project's folder is made when a server answers and the loop begins.
         while not list(tmp_path.glob("turnwire-project-*")):
             assert running.poll() is None

@@ -1,6 +1,7 @@
 """Parts in, ordered events out: the one place that knows the order of a response's events.
 
     start() ── created, in_progress
+    or, in the background, queue() ── created, queued; then begin() ── in_progress
     feed(part)*       items open, grow and close, one after the other
     close(finished)   what is still open is closed: whole, or cut as `incomplete`
     complete(...)     the terminal event
@@ -55,6 +56,7 @@ from turnwire.protocol.events import (
     ResponseFailed,
     ResponseIncomplete,
     ResponseInProgress,
+    ResponseQueued,
     SteerAccepted,
     SteerError,
     SteerFailed,
@@ -82,6 +84,7 @@ class Stage(Enum):
     """How far a response has come."""
 
     NEW = "new"  # nothing was emitted
+    QUEUED = "queued"  # created and queued are out; the model has no place yet
     STREAMING = "streaming"  # created and in_progress are out
     CLOSED = "closed"  # every item is closed; only the terminal event is missing
     ENDED = "ended"  # the terminal event is out
@@ -91,6 +94,8 @@ class Step(Enum):
     """What can happen to a response. What is said about steers is possible at any stage."""
 
     START = "start"
+    QUEUE = "queue"
+    BEGIN = "begin"
     PART = "part"
     CLOSE = "close"
     SEAL = "seal"
@@ -102,6 +107,11 @@ class Step(Enum):
 
 TRANSITIONS: Final[dict[tuple[Stage, Step], Stage]] = {
     (Stage.NEW, Step.START): Stage.STREAMING,
+    (Stage.NEW, Step.QUEUE): Stage.QUEUED,
+    (Stage.QUEUED, Step.BEGIN): Stage.STREAMING,
+    (Stage.QUEUED, Step.ANNOUNCE): Stage.QUEUED,
+    (Stage.QUEUED, Step.FAIL): Stage.ENDED,
+    (Stage.QUEUED, Step.CANCEL): Stage.ENDED,
     (Stage.STREAMING, Step.PART): Stage.STREAMING,
     (Stage.STREAMING, Step.CLOSE): Stage.CLOSED,
     (Stage.STREAMING, Step.ANNOUNCE): Stage.STREAMING,
@@ -198,6 +208,27 @@ class Emitter:
             ResponseInProgress(
                 sequence_number=self._next(), stream_id=self._lane, response=snapshot
             ),
+        ]
+
+    def queue(self) -> list[Event]:
+        """`response.created` and `response.queued`, of a response in the background."""
+        self._move(Step.QUEUE)
+        self.response.status = "queued"
+        snapshot = self._snapshot()
+        return [
+            ResponseCreated(sequence_number=self._next(), stream_id=self._lane, response=snapshot),
+            ResponseQueued(sequence_number=self._next(), stream_id=self._lane, response=snapshot),
+        ]
+
+    def begin(self) -> list[Event]:
+        """`response.in_progress` of a response that was queued: the model has a place for it."""
+        self._move(Step.BEGIN)
+        self.response.status = "in_progress"
+        snapshot = self._begun = self._snapshot()
+        return [
+            ResponseInProgress(
+                sequence_number=self._next(), stream_id=self._lane, response=snapshot
+            )
         ]
 
     def keep_alive(self) -> list[Event]:

@@ -8,6 +8,10 @@ of them goes ("children already made keep their own copy of the context", protoc
 A turn may be deleted while its continuation is still being generated. That child was made too,
 so what a deleted turn added lingers for `LINGER_SEC` before it can go, and a `put` in that time
 finds its parent. Afterwards the parent counts as unknown.
+
+A response that runs in the background is kept twice: `begin` when it starts, `finish` when it has
+ended. What a process began and did not finish is `abandoned` once that process is gone, however
+it went; no clock decides that, and no process can abandon what another one still runs.
 """
 
 from __future__ import annotations
@@ -32,8 +36,8 @@ class StoredTurn(Struct, frozen=True, kw_only=True):
         owner: Who may see it.
         parent: Response id of the turn it continued, or None.
         created_at: Unix seconds.
-        response: The response object as JSON, in its terminal state; empty in `Store.chain` if
-            the response was deleted.
+        response: The response object as JSON, in its terminal state unless the turn was begun
+            and is not finished; empty in `Store.chain` if the response was deleted.
         items: JSON array of the input items it added, each with an id.
         output: JSON array of its output items as the context holds them: reasoning with its
             sealed text.
@@ -72,6 +76,38 @@ class Store(Protocol):
         """
         ...
 
+    async def begin(self, turn: StoredTurn) -> None:
+        """Keep a turn whose response still runs, in this process; `finish` says how it ended.
+
+        As `put` in every respect. Until it is finished the turn is as it was begun.
+        """
+        ...
+
+    async def finish(self, turn: StoredTurn) -> bool:
+        """Give a begun turn its end: its `response`, `output` and `tokens`.
+
+        Args:
+            turn: `id` and `owner` say which; its other fields stay as they were begun.
+
+        Returns:
+            False if no such turn was begun, or it was finished or deleted meanwhile: then
+            nothing changed.
+
+        Raises:
+            StoreError: it could not be kept; the turn is still as it was begun.
+
+        Cancellation: as `put`.
+        """
+        ...
+
+    async def abandoned(self) -> Sequence[StoredTurn]:
+        """Return all turns, of every owner, whose process has ended without finishing them.
+
+        Whoever asks should `finish` them. Two who ask at the same time may get the same turns;
+        `finish` tells which of the two was first.
+        """
+        ...
+
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """Return the turn, or None if it is unknown, deleted or another owner's."""
         ...
@@ -89,5 +125,6 @@ class Store(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Finish what is being written, then close. Idempotent."""
+        """Finish what is being written, then close. What was begun here and is not finished is
+        abandoned. Idempotent."""
         ...

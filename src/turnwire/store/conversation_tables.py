@@ -49,13 +49,17 @@ class KeepMetadata(Struct, frozen=True):
 
 
 class KeepItems(Struct, frozen=True):
-    """Append items; with a turn, only where `base` says, and with it or not at all."""
+    """Append items; with a turn, only where `base` says, and with it or not at all.
+
+    A turn that was begun is finished, any other is put.
+    """
 
     owner: str
     id: str
     items: Sequence[ConversationItem]
     base: StoredConversation | None = None
     turn: StoredTurn | None = None
+    begun: bool = False
 
 
 class DropItem(Struct, frozen=True):
@@ -74,6 +78,7 @@ class DropConversation(Struct, frozen=True):
 
 
 ConversationWrite = KeepConversation | KeepMetadata | KeepItems | DropItem | DropConversation
+Keep = Callable[[StoredTurn], object]
 Execute = Callable[[str, dict[str, Any]], sqlite3.Cursor]
 
 
@@ -98,13 +103,14 @@ def to_item(row: Sequence[Any]) -> ConversationItem:
     return ConversationItem(id=id_, body=body, tokens=tokens, position=position)
 
 
-def apply(execute: Execute, write: ConversationWrite, put: Callable[[StoredTurn], None]) -> bool:
+def apply(execute: Execute, write: ConversationWrite, put: Keep, finish: Keep) -> bool:
     """Apply one write inside a savepoint.
 
     Args:
         execute: Runs a statement.
         write: What to do.
         put: Keeps a turn, or raises.
+        finish: Gives a turn that was begun its end.
 
     Returns:
         What the methods of `ConversationStore` return; True where they return nothing.
@@ -127,7 +133,7 @@ def apply(execute: Execute, write: ConversationWrite, put: Callable[[StoredTurn]
             execute(CONVERSATION_SQL["grow"], {"conversation": key, "length": len(items)})
             return True
         case KeepItems():
-            return _keep_items(execute, write, put)
+            return _keep_items(execute, write, finish if write.begun else put)
         case KeepMetadata(owner, id_, metadata):
             which = {"owner": owner, "id": id_, "metadata": metadata}
             return execute(CONVERSATION_SQL["set_metadata"], which).rowcount > 0
@@ -142,9 +148,9 @@ def apply(execute: Execute, write: ConversationWrite, put: Callable[[StoredTurn]
             return execute(CONVERSATION_SQL["delete"], which).rowcount > 0
 
 
-def _keep_items(execute: Execute, write: KeepItems, put: Callable[[StoredTurn], None]) -> bool:
+def _keep_items(execute: Execute, write: KeepItems, keep: Keep) -> bool:
     if write.turn is not None:
-        put(write.turn)
+        keep(write.turn)
     which = {"owner": write.owner, "id": write.id}
     row = execute(CONVERSATION_SQL["find"], which).fetchone()
     if row is None:

@@ -100,7 +100,12 @@ class ConversationStore(Protocol):
         ...
 
     async def append_turn(
-        self, base: StoredConversation, items: Sequence[ConversationItem], turn: StoredTurn
+        self,
+        base: StoredConversation,
+        items: Sequence[ConversationItem],
+        turn: StoredTurn,
+        *,
+        begun: bool = False,
     ) -> bool:
         """Keep a response's turn and add what it brought, both or neither.
 
@@ -108,6 +113,8 @@ class ConversationStore(Protocol):
             base: The conversation as it was read when the response began.
             items: Input and output, in order; may be empty.
             turn: As for `Store.put`.
+            begun: The turn was begun (`Store.begin`) and is finished here, as `Store.finish`
+                does. If it was deleted meanwhile, its items are added all the same.
 
         Returns:
             Whether there still is such a conversation. If it was deleted meanwhile, the turn

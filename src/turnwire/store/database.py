@@ -38,14 +38,24 @@ from turnwire.store.conversation_tables import (
     apply,
 )
 from turnwire.store.conversations import StoredConversation
+from turnwire.store.locks import RunnerLock
 from turnwire.store.statements import named, script
 
-__all__ = ["Committed", "Database", "Deletion", "Write", "use_wal"]
+__all__ = [
+    "MIGRATIONS",
+    "Begun",
+    "Committed",
+    "Database",
+    "Deletion",
+    "Finished",
+    "Write",
+    "use_wal",
+]
 
 APPLICATION_ID: Final = int.from_bytes(b"Twir")
 """Marks the file as ours; `file` shows it, and no other program's database is mistaken for it."""
 
-MIGRATIONS: Final = ("schema_1.sql", "schema_2.sql")
+MIGRATIONS: Final = ("schema_1.sql", "schema_2.sql", "schema_3.sql")
 """From an empty file to the newest schema; a file's `user_version` is how many of them it has."""
 
 BUSY_TIMEOUT_SEC: Final = 10.0
@@ -68,16 +78,28 @@ class Deletion(Struct, frozen=True):
     response_id: str
 
 
-Write = StoredTurn | Deletion | ConversationWrite
+class Begun(Struct, frozen=True):
+    """Keep a turn that this process runs."""
+
+    turn: StoredTurn
+
+
+class Finished(Struct, frozen=True):
+    """Give a begun turn its end."""
+
+    turn: StoredTurn
+
+
+Write = StoredTurn | Deletion | Begun | Finished | ConversationWrite
 
 
 class Committed(Struct, frozen=True):
     """What became of a commit's writes.
 
     Attributes:
-        outcomes: One per write, in order. Of a turn: True, or why it was refused. Of a deletion:
-            whether there was a response to remove. Of a conversation's: as `apply` returns, or
-            why it was refused.
+        outcomes: One per write, in order. Of a turn, begun or whole: True, or why it was refused.
+            Of a deletion or an end: whether there was something to remove or to finish. Of a
+            conversation's: as `apply` returns, or why it was refused.
         sweep_at: Unix seconds from which on another commit, an empty one will do, has a
             lingering turn to remove. None if none lingers.
     """
@@ -107,6 +129,7 @@ class Database:
         self.linger_sec: Final = linger_sec
         self._writer: Final = writer
         self._readers: Final = deque(readers)  # those at rest; its ends are thread-safe
+        self._lock: Final = RunnerLock(path)
 
     @classmethod
     def open(cls, path: Path, *, num_readers: int, linger_sec: float) -> Self:
@@ -121,6 +144,7 @@ class Database:
         opened: list[sqlite3.Connection] = []
         try:
             _create(path)
+            RunnerLock(path).sweep()
             for _ in range(1 + num_readers):
                 opened.append(_connect(path))
                 if len(opened) == 1:
@@ -163,19 +187,7 @@ class Database:
     def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
         rows = self._read(SQL["get"], owner, response_id)
-        if not rows:
-            return None
-        id_, owner_, parent, created_at, body, items, output, tokens = rows[0]
-        return StoredTurn(
-            id=id_,
-            owner=owner_,
-            parent=parent,
-            created_at=created_at,
-            response=body,
-            items=items,
-            output=output,
-            tokens=tokens,
-        )
+        return _turn(rows[0]) if rows else None
 
     def chain(self, owner: str, response_id: str) -> list[StoredTurn] | None:
         """See `Store.chain`."""
@@ -196,10 +208,16 @@ class Database:
             turns.append(turn)
         return turns or None
 
+    def abandoned(self) -> list[StoredTurn]:
+        """See `Store.abandoned`."""
+        gone = [name for (name,) in self.rows(SQL["runners"], {}) if not self._lock.is_alive(name)]
+        return [_turn(row) for name in gone for row in self.rows(SQL["run_by"], {"runner": name})]
+
     def close(self) -> None:
         """Close every connection. No other method may be running, or be called afterwards."""
         for connection in (*self._readers, self._writer):
             connection.close()
+        self._lock.release()
 
     def _read(self, statement: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:
         return self.rows(statement, {"owner": owner, "id": response_id})
@@ -227,12 +245,20 @@ class Database:
                 case StoredTurn():
                     self._put(write)
                     outcome = True
+                case Begun(turn):
+                    self._begin(turn)
+                    outcome = True
+                case Finished(turn):
+                    outcome = self._finish(turn)
                 case _:
-                    outcome = apply(self._writer.execute, write, self._put)
+                    outcome = apply(self._writer.execute, write, self._put, self._finish)
         except StoreError as error:
             outcome = error
         except sqlite3.IntegrityError:
             outcome = StoreError(f"{_about(write)} is stored already.")
+        except OSError as error:
+            outcome = _explain(error, self.path)
+            outcome.__cause__ = error
         except (UnicodeEncodeError, OverflowError, sqlite3.DataError) as error:
             # A value that SQLite cannot hold: half of a surrogate pair, more than a gigabyte.
             outcome = StoreError(f"{_about(write)} cannot be stored: {error}.")
@@ -242,7 +268,22 @@ class Database:
         self._writer.execute("RELEASE one_write")
         return outcome
 
-    def _put(self, turn: StoredTurn) -> None:
+    def _begin(self, turn: StoredTurn) -> None:
+        node = self._put(turn)
+        self._lock.hold()  # before anybody can read our name
+        self._writer.execute(SQL["begin"], {"node": node, "runner": self._lock.name})
+
+    def _finish(self, turn: StoredTurn) -> bool:
+        execute = self._writer.execute
+        ended = execute(SQL["end_run"], {"id": turn.id, "owner": turn.owner}).fetchall()
+        for (node,) in ended:
+            execute(
+                SQL["finish_node"], {"node": node, "output": turn.output, "tokens": turn.tokens}
+            )
+            execute(SQL["finish_response"], {"node": node, "body": turn.response})
+        return bool(ended)
+
+    def _put(self, turn: StoredTurn) -> int | None:
         execute = self._writer.execute
         parent: int | None = None
         if turn.parent is not None:
@@ -265,6 +306,7 @@ class Database:
             },
         ).lastrowid
         execute(SQL["add_response"], {"node": node, "body": turn.response})
+        return node
 
     def _delete(self, deletion: Deletion, now: float) -> bool:
         execute = self._writer.execute
@@ -274,6 +316,7 @@ class Database:
                 return False
         except UnicodeEncodeError:
             return False  # as in `_read`
+        execute(SQL["end_run"], which).fetchall()
         until = now + self.linger_sec
         execute(SQL["begin_linger"], {"id": deletion.response_id, "until": until})
         return True
@@ -294,12 +337,28 @@ def _about(write: Write) -> str:
     match write:
         case StoredTurn(id=id_) | KeepItems(turn=StoredTurn(id=id_)):
             return f"The turn {id_!r}"
+        case Begun(StoredTurn(id=id_)) | Finished(StoredTurn(id=id_)):
+            return f"The turn {id_!r}"
         case Deletion(response_id=id_):
             return f"The turn {id_!r}"
         case KeepConversation(conversation=StoredConversation(id=id_)):
             return f"The conversation {id_!r}"
         case KeepMetadata(id=id_) | KeepItems(id=id_) | DropItem(id=id_) | DropConversation(id=id_):
             return f"What is to be changed in the conversation {id_!r}"
+
+
+def _turn(row: tuple[Any, ...]) -> StoredTurn:
+    id_, owner, parent, created_at, body, items, output, tokens = row
+    return StoredTurn(
+        id=id_,
+        owner=owner,
+        parent=parent,
+        created_at=created_at,
+        response=body,
+        items=items,
+        output=output,
+        tokens=tokens,
+    )
 
 
 def _create(path: Path) -> None:

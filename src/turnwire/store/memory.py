@@ -51,12 +51,13 @@ class MemoryStore:
         self.linger_sec: Final = linger_sec
         self._clock: Final = clock
         self._closed = False
-        self.conversations: Final = MemoryConversations(self.keep)
+        self.conversations: Final = MemoryConversations(self.keep, self.end)
         # Every turn that something still needs, by id. A turn's role is where else its id is:
         # live (may be got), lingering (deleted not long ago), or only continued by others.
         self._turns: Final[dict[str, StoredTurn]] = {}
         self._num_children: Final[dict[str, int]] = {}
         self._live: Final[dict[str, None]] = {}  # oldest first
+        self._running: Final[set[str]] = set()  # those of the live ones that were begun
         self._lingering: Final[dict[str, float]] = {}  # id -> until when; soonest first
 
     async def put(self, turn: StoredTurn) -> None:
@@ -80,6 +81,32 @@ class MemoryStore:
         self._live[turn.id] = None
         if len(self._live) > self.max_turns:
             self._retire(next(iter(self._live)))
+
+    async def begin(self, turn: StoredTurn) -> None:
+        """See `Store.begin`."""
+        self.keep(turn)
+        self._running.add(turn.id)
+
+    async def finish(self, turn: StoredTurn) -> bool:
+        """See `Store.finish`."""
+        return self.end(turn)
+
+    def end(self, turn: StoredTurn) -> bool:
+        """Give a begun turn its end, as `Store.finish` does."""
+        self._begin_write()
+        begun = self._find(turn.owner, turn.id)
+        if begun is None or turn.id not in self._running:
+            return False
+        self._running.discard(turn.id)
+        self._turns[turn.id] = structs.replace(
+            begun, response=turn.response, output=turn.output, tokens=turn.tokens
+        )
+        return True
+
+    async def abandoned(self) -> list[StoredTurn]:
+        """See `Store.abandoned`; what this process abandons, it takes along."""
+        self._refuse_if_closed()
+        return []
 
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
@@ -111,7 +138,7 @@ class MemoryStore:
         """See `Store.aclose`; what was kept is gone."""
         self._closed = True
         self.conversations.close()
-        for kept in (self._turns, self._num_children, self._live, self._lingering):
+        for kept in (self._turns, self._num_children, self._live, self._lingering, self._running):
             kept.clear()
 
     @property
@@ -125,6 +152,7 @@ class MemoryStore:
 
     def _retire(self, response_id: str) -> None:
         del self._live[response_id]
+        self._running.discard(response_id)
         self._turns[response_id] = structs.replace(self._turns[response_id], response=b"")
         self._lingering[response_id] = self._clock() + self.linger_sec
         if len(self._lingering) > self.max_turns:

@@ -42,6 +42,7 @@ class MemoryConversations:
 
     Args:
         keep: Keeps a turn beside the conversations, or raises.
+        end: Gives a turn that was begun its end.
         max_conversations: Conversations kept, at least 1.
         max_items: Items kept in all of them.
 
@@ -51,7 +52,8 @@ class MemoryConversations:
 
     def __init__(
         self,
-        keep: Callable[[StoredTurn], None],
+        keep: Callable[[StoredTurn], object],
+        end: Callable[[StoredTurn], object],
         *,
         max_conversations: int = MAX_CONVERSATIONS,
         max_items: int = MAX_CONVERSATION_ITEMS,
@@ -60,6 +62,7 @@ class MemoryConversations:
         self.max_items: Final = max_items
         self.num_items = 0
         self._keep: Final = keep
+        self._end: Final = end
         self._closed = False
         self._held: Final[dict[str, _Held]] = {}  # the one changed longest ago first
 
@@ -115,12 +118,18 @@ class MemoryConversations:
         return True
 
     async def append_turn(
-        self, base: StoredConversation, items: Sequence[ConversationItem], turn: StoredTurn
+        self,
+        base: StoredConversation,
+        items: Sequence[ConversationItem],
+        turn: StoredTurn,
+        *,
+        begun: bool = False,
     ) -> bool:
         """See `ConversationStore.append_turn`."""
+        keep = self._end if begun else self._keep
         held = self._find(base.owner, base.id)
         if held is None:
-            self._keep(turn)
+            keep(turn)
             return False
         stands = held.conversation
         if (base.edition, base.length) != (stands.edition, stands.length):
@@ -128,7 +137,7 @@ class MemoryConversations:
                 f"The conversation {base.id!r} was changed while a response was made for it."
             )
         self._check_ids(held, items)
-        self._keep(turn)  # the last step that may refuse
+        keep(turn)  # the last step that may refuse
         self._extend(held, items)
         held.conversation = structs.replace(
             held.conversation, response=turn.id, covered=held.conversation.length

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from turnwire.errors import StoreError
 from turnwire.store.base import LINGER_SEC, StoredTurn
-from turnwire.store.database import Committed, Database, Deletion, Write
+from turnwire.store.database import Begun, Committed, Database, Deletion, Finished, Write
 from turnwire.store.sqlite_conversations import SqliteConversations
 
 __all__ = ["MAX_QUEUED", "NUM_READERS", "SqliteStore"]
@@ -118,6 +118,18 @@ class SqliteStore:
     async def put(self, turn: StoredTurn) -> None:
         """See `Store.put`."""
         await self.write(turn)
+
+    async def begin(self, turn: StoredTurn) -> None:
+        """See `Store.begin`."""
+        await self.write(Begun(turn))
+
+    async def finish(self, turn: StoredTurn) -> bool:
+        """See `Store.finish`."""
+        return await self.write(Finished(turn))
+
+    async def abandoned(self) -> list[StoredTurn]:
+        """See `Store.abandoned`."""
+        return await self.read(self._database.abandoned)
 
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""

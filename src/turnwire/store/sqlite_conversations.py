@@ -76,10 +76,15 @@ class SqliteConversations:
         return await self._write(KeepItems(owner, conversation_id, items))
 
     async def append_turn(
-        self, base: StoredConversation, items: Sequence[ConversationItem], turn: StoredTurn
+        self,
+        base: StoredConversation,
+        items: Sequence[ConversationItem],
+        turn: StoredTurn,
+        *,
+        begun: bool = False,
     ) -> bool:
         """See `ConversationStore.append_turn`."""
-        return await self._write(KeepItems(base.owner, base.id, items, base, turn))
+        return await self._write(KeepItems(base.owner, base.id, items, base, turn, begun))
 
     async def items(
         self,

@@ -11,6 +11,35 @@ VALUES (:id, :owner, :parent, :created_at, :items, :output, :tokens);
 -- name: add_response
 INSERT INTO response (node, body) VALUES (:node, :body);
 
+-- name: begin
+INSERT INTO running (node, runner) VALUES (:node, :runner);
+
+-- name: end_run
+-- The key of a node that was running until now, or no row.
+DELETE FROM running
+WHERE node = (SELECT key FROM node WHERE id = :id AND owner = :owner)
+RETURNING node;
+
+-- name: finish_node
+UPDATE node SET output = :output, tokens = :tokens WHERE key = :node;
+
+-- name: finish_response
+UPDATE response SET body = :body WHERE node = :node;
+
+-- name: runners
+SELECT DISTINCT runner FROM running;
+
+-- name: run_by
+-- What a process runs, or ran until it ended; oldest first.
+SELECT node.id, node.owner, parent.id, node.created_at,
+    response.body, node.items, node.output, node.tokens
+FROM running
+JOIN node ON node.key = running.node
+JOIN response ON response.node = running.node
+LEFT JOIN node AS parent ON parent.key = node.parent
+WHERE running.runner = :runner
+ORDER BY node.key;
+
 -- name: get
 SELECT node.id, node.owner, parent.id, node.created_at,
     response.body, node.items, node.output, node.tokens

@@ -34,6 +34,7 @@ from msgspec import Meta, Struct, field
 from turnwire.errors import ConfigError
 
 __all__ = [
+    "BackgroundConfig",
     "Config",
     "KeyConfig",
     "LimitsConfig",
@@ -242,6 +243,26 @@ class SseConfig(Struct, frozen=True, kw_only=True):
     stalled_sec: Seconds = 60.0
 
 
+class BackgroundConfig(Struct, frozen=True, kw_only=True):
+    """How many background responses run, and what is remembered of them (protocol.md 12).
+
+    Attributes:
+        max_running: Background responses that run or are queued, per process.
+        keep_sec: How long after its end a response's events can be replayed, and one with
+            store:false be read.
+        max_events: Events kept of one response; beyond it the oldest go.
+        max_bytes_per_response: The same in bytes.
+        max_bytes: Memory for all of them. Beyond it the events of stored responses that ended
+            first go before their time, and where that is not enough new ones are refused.
+    """
+
+    max_running: Positive = 256
+    keep_sec: Seconds = 600.0
+    max_events: Positive = 100_000
+    max_bytes_per_response: Positive = 16 * MIB
+    max_bytes: Positive = 256 * MIB
+
+
 class LoggingConfig(Struct, frozen=True, kw_only=True):
     """What the log says, and how. It never holds the content of a request.
 
@@ -265,6 +286,7 @@ class Config(Struct, frozen=True, kw_only=True):
     limits: LimitsConfig = LimitsConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     sse: SseConfig = SseConfig()
+    background: BackgroundConfig = BackgroundConfig()
     logging: LoggingConfig = LoggingConfig()
 
     @property

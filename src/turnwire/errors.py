@@ -6,6 +6,7 @@
     │   │   ├── InvalidJson          400 invalid_json
     │   │   ├── ModelNotFound        400 model_not_found
     │   │   ├── PreviousResponseNotFound  400 previous_response_not_found
+    │   │   ├── ResponseNotCompleted      400 response_not_completed
     │   │   └── ContextLengthExceeded     400 context_length_exceeded
     │   ├── InvalidApiKey            401 invalid_api_key
     │   ├── PermissionDenied         403 permission_denied
@@ -55,6 +56,7 @@ __all__ = [
     "PayloadTooLarge",
     "PermissionDenied",
     "PreviousResponseNotFound",
+    "ResponseNotCompleted",
     "SealError",
     "ServiceError",
     "StoreError",
@@ -138,6 +140,19 @@ class PreviousResponseNotFound(InvalidRequest):
     def __init__(self, response_id: str) -> None:
         super().__init__(
             f"Previous response with id '{response_id}' not found.", param="previous_response_id"
+        )
+
+
+class ResponseNotCompleted(InvalidRequest):
+    """`previous_response_id` names a background response that still runs."""
+
+    default_code = "response_not_completed"
+
+    def __init__(self, response_id: str) -> None:
+        super().__init__(
+            f"Previous response with id '{response_id}' has not completed yet. Poll it, and "
+            "continue it when it has.",
+            param="previous_response_id",
         )
 
 

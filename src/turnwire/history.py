@@ -20,9 +20,16 @@ from msgspec import Raw, Struct, structs
 
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
-from turnwire.errors import InvalidRequest, NotFound, ParentNotKept, PreviousResponseNotFound
+from turnwire.errors import (
+    InvalidRequest,
+    NotFound,
+    ParentNotKept,
+    PreviousResponseNotFound,
+    ResponseNotCompleted,
+)
 from turnwire.ids import new_id, response_of
 from turnwire.protocol.codec import decode_items, encode_item
+from turnwire.protocol.encoded import failed, outline
 from turnwire.protocol.items import (
     CustomToolCall,
     CustomToolCallOutput,
@@ -42,6 +49,7 @@ from turnwire.tokens import TokenArray
 __all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "unpacked", "with_id"]
 
 CONTINUABLE: Final = ("completed", "incomplete")
+INTERRUPTED: Final = "The server was stopped while it worked on this response; send it again."
 ID_PREFIX: Final = {
     Message: "msg",
     FunctionCall: "fc",
@@ -54,8 +62,8 @@ ID_PREFIX: Final = {
 
 NOTHING_STORED: Final[Mapping[str, Item]] = MappingProxyType({})
 
-Put = Callable[[StoredTurn], Awaitable[None]]
-"""Keeps a turn as `Store.put` does."""
+Put = Callable[[StoredTurn], Awaitable[bool | None]]
+"""Keeps a turn as `Store.put` does; False if, begun, it was deleted meanwhile."""
 
 LARGE_CHAIN_BYTES: Final = 262_144
 """Decoding this much takes some milliseconds: a thread does it, other clients go on."""
@@ -75,12 +83,6 @@ class _Sampled(Struct, frozen=True, array_like=True):
     output: list[bytes | None]
 
 
-class _Status(Struct):
-    """The one field of a stored response that a continuation asks for."""
-
-    status: str
-
-
 class History:
     """Finds and keeps the conversations of stored responses."""
 
@@ -95,13 +97,16 @@ class History:
         Raises:
             PreviousResponseNotFound: unknown, deleted, another owner's, failed, or its
                 conversation was not stored as a whole.
+            ResponseNotCompleted: it runs in the background.
             StoreError: the store failed.
         """
         turn = await self.store.get(owner, response_id)
-        if (
-            turn is None
-            or msgspec.json.decode(turn.response, type=_Status).status not in CONTINUABLE
-        ):
+        if turn is None:
+            raise PreviousResponseNotFound(response_id)
+        about = outline(turn.response)
+        if about.running:
+            raise ResponseNotCompleted(response_id)
+        if about.status not in CONTINUABLE:
             raise PreviousResponseNotFound(response_id)
         known = self.recent.get(owner, response_id)
         if known is not None:
@@ -117,6 +122,30 @@ class History:
         self.recent.put(owner, response_id, context)
         return context
 
+    async def begin(
+        self,
+        owner: str,
+        response_id: str,
+        given: Context,
+        response: bytes,
+        created_at: int,
+        *,
+        with_past: bool = False,
+    ) -> None:
+        """Store a response that begins to run; `keep` says later how it ended.
+
+        Args:
+            given: The link of its input.
+            response: The response object as it begins.
+            created_at: Unix seconds.
+            with_past: As for `keep`.
+
+        Raises:
+            StoreError: it could not be stored.
+        """
+        turn = self._turn(owner, response_id, given, given, response, created_at, with_past)
+        await self._put(self.store.begin, turn, given)
+
     async def keep(
         self,
         owner: str,
@@ -128,6 +157,7 @@ class History:
         *,
         put: Put | None = None,
         with_past: bool = False,
+        begun: bool = False,
     ) -> None:
         """Store a response with what it added; on return it can be read.
 
@@ -139,42 +169,36 @@ class History:
             put: Keeps the turn, instead of the store's own `put`.
             with_past: Everything before the response may be stored, and is stored with it if it
                 is not stored as a turn already.
+            begun: `begin` stored it already. If it was deleted since, it stays deleted.
 
         Raises:
             StoreError: it could not be kept.
         """
-        put = put or self.store.put
-        before = given.parent
-        alone = with_past and before is not None and before.stored_id is None
-        output = after.items if after is not given else ()
-        sampled = _Sampled(
-            whole=alone or before is None or before.stored_id is not None,
-            vocabulary=after.vocabulary,
-            output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
-            if output
-            else [],
-        )
-        turn = StoredTurn(
-            id=response_id,
-            owner=owner,
-            parent=before.stored_id if before is not None else None,
-            created_at=created_at,
-            response=response,
-            items=self._at_rest(owner, given.all_items() if alone else given.items),
-            output=self._at_rest(owner, output),
-            tokens=msgspec.msgpack.encode(sampled),
-        )
-        try:
-            await put(turn)
-        except ParentNotKept:
-            # The parent was deleted long ago and lives in memory only: this turn keeps it all.
-            everything = self._at_rest(owner, given.all_items())
-            await put(structs.replace(turn, parent=None, items=everything))
-        if sampled.whole:
+        turn = self._turn(owner, response_id, given, after, response, created_at, with_past)
+        if put is None:
+            put = self.store.finish if begun else self.store.put
+        if await self._put(put, turn, given) is False:
+            return
+        if _is_whole(given, with_past):
             # Otherwise only who holds `after` may go on from it: if that depended on what is
             # still in memory, it would work or not by chance.
             after.stored_id = response_id
             self.recent.put(owner, response_id, after)
+
+    async def recover(self) -> int:
+        """Give an end to what other processes ran when they ended themselves.
+
+        Returns:
+            How many responses have failed by that.
+
+        Raises:
+            StoreError: the store failed; what is left can be recovered later.
+        """
+        count = 0
+        for turn in await self.store.abandoned():
+            response = failed(turn.response, "server_error", INTERRUPTED)
+            count += await self.store.finish(structs.replace(turn, response=response))
+        return count
 
     async def get(self, owner: str, response_id: str) -> bytes:
         """Return a stored response object as JSON.
@@ -277,6 +301,45 @@ class History:
 
     # -- at rest and back
 
+    def _turn(
+        self,
+        owner: str,
+        response_id: str,
+        given: Context,
+        after: Context,
+        response: bytes,
+        created_at: int,
+        with_past: bool,
+    ) -> StoredTurn:
+        before = given.parent
+        alone = with_past and before is not None and before.stored_id is None
+        output = after.items if after is not given else ()
+        sampled = _Sampled(
+            whole=_is_whole(given, with_past),
+            vocabulary=after.vocabulary,
+            output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
+            if output
+            else [],
+        )
+        return StoredTurn(
+            id=response_id,
+            owner=owner,
+            parent=before.stored_id if before is not None else None,
+            created_at=created_at,
+            response=response,
+            items=self._at_rest(owner, given.all_items() if alone else given.items),
+            output=self._at_rest(owner, output),
+            tokens=msgspec.msgpack.encode(sampled),
+        )
+
+    async def _put(self, put: Put, turn: StoredTurn, given: Context) -> bool | None:
+        try:
+            return await put(turn)
+        except ParentNotKept:
+            # The parent was deleted long ago and lives in memory only: this turn keeps it all.
+            everything = self._at_rest(turn.owner, given.all_items())
+            return await put(structs.replace(turn, parent=None, items=everything))
+
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
     ) -> Context:
@@ -361,6 +424,11 @@ def with_id(item: Item, item_id: str) -> Item:
     fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
     fields["id"] = Raw(msgspec.json.encode(item_id))
     return structs.replace(item, id=item_id, raw=msgspec.json.encode(fields))
+
+
+def _is_whole(given: Context, with_past: bool) -> bool:
+    """Whether everything before a turn is stored, or stored with it."""
+    return with_past or given.parent is None or given.parent.stored_id is not None
 
 
 def unpacked(packed: bytes | None) -> TokenArray | None:

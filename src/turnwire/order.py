@@ -98,6 +98,11 @@ class Order(Struct, kw_only=True, eq=False):
     steered: bool = False
     emitter: Emitter | None = None
 
+    @property
+    def background(self) -> bool:
+        """Whether nobody need wait for it: it is queued first, and stored when it begins."""
+        return self.transport == "background"
+
 
 class Ended(Struct, frozen=True, kw_only=True):
     """How a turn ended.

@@ -40,13 +40,19 @@ from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
-from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools, echo
+from turnwire.protocol.codec import (
+    decode_items,
+    decode_tool_choice,
+    decode_tools,
+    echo,
+    encode_response,
+)
 from turnwire.protocol.events import ResponseFailed
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
 from turnwire.session.coalescer import Coalescer
-from turnwire.session.emitter import Emitter, ReasoningView
+from turnwire.session.emitter import Emitter, ReasoningView, Stage
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
@@ -155,6 +161,8 @@ class Turns:
             # event: a client may go on at once.
             with self._alone_in_conversation(order):
                 started = await self._start(order)
+                if order.background and started.store:
+                    await self._begin(order, started)
                 status = "aborted"
                 ended = await self._play(order, started, await connect())
             status = started.emitter.response.status
@@ -182,9 +190,13 @@ class Turns:
         return [task for task in self._running.values() if task is not None]
 
     def stop_all(self, error: WireError) -> None:
-        """End every running turn; each tells its client that it failed with this error."""
+        """End every running turn; each tells its client that it failed with this error.
+
+        One whose output is whole ends by itself, as what it may be in the store already.
+        """
         for order, task in self._running.items():
-            if task is not None:
+            whole = order.emitter is not None and order.emitter.stage is Stage.CLOSED
+            if task is not None and not whole:
                 order.stopped_by = error
                 task.cancel()
 
@@ -318,12 +330,34 @@ class Turns:
             seal=(lambda text: history.seal(owner, text)) if sealed else None,
         )
 
+    async def _begin(self, order: Order, started: _Started) -> None:
+        """Store that a background response runs, before anybody is told its id.
+
+        If this is cancelled or fails, nobody was told; should it be stored all the same, it
+        counts as abandoned when this process ends.
+        """
+        response = started.emitter.response
+        given = started.prepared.context
+        try:
+            await self.history.begin(
+                order.owner,
+                response.id,
+                given,
+                encode_response(response),
+                response.created_at,
+                with_past=started.talk is not None,
+            )
+        except StoreError as fault:
+            log.error("store_failed", response_id=response.id, exc_info=fault)
+            raise ServiceError("The response could not be stored.") from fault
+        order.clock.mark("settle")
+
     # -- generate, emit, settle
 
     async def _play(self, order: Order, started: _Started, sink: Sink) -> Ended:
         emitter, clock = started.emitter, order.clock
         order.emitter = emitter
-        sink.send(emitter.start(), flush=True)
+        sink.send(emitter.queue() if order.background else emitter.start(), flush=True)
         clock.first_event()
         clock.mark("emit")
         try:
@@ -350,6 +384,8 @@ class Turns:
     async def _generate(self, order: Order, started: _Started, sink: Sink) -> Finished:
         prepared, emitter, clock = started.prepared, started.emitter, order.clock
         if order.request.warm_up:
+            if order.background:
+                sink.send(emitter.begin(), flush=True)
             return await self._warm(started)
         waiting: ClockStage = "prefill"
         emitting: ClockStage = "first_token"
@@ -358,6 +394,8 @@ class Turns:
             self._slots.of(started.model).hold(order.client),
             aclosing(prepared.respond()) as parts,
         ):
+            if order.background:
+                sink.send(emitter.begin(), flush=True)
             async for part in parts:
                 clock.mark(waiting)
                 if held is None and not sink.slow:
@@ -407,9 +445,10 @@ class Turns:
         self, order: Order, started: _Started, after: Context, sealed: Raw, *, append: bool
     ) -> None:
         given, talk = started.prepared.context, started.talk
+        begun = order.background
         put: Put | None = None
         if talk is not None and append:
-            put = partial(self.conversations.append, order.owner, talk, given, after)
+            put = partial(self.conversations.append, order.owner, talk, given, after, begun=begun)
         await self.history.keep(
             order.owner,
             order.response_id,
@@ -419,6 +458,7 @@ class Turns:
             started.emitter.response.created_at,
             put=put,
             with_past=talk is not None,
+            begun=begun,
         )
 
     async def _fail(self, order: Order, started: _Started, sink: Sink, fault: Exception) -> Ended:
@@ -426,7 +466,7 @@ class Turns:
         emitter = started.emitter
         error: WireError
         match fault:
-            case ConnectionError():
+            case ConnectionError() if not order.background:
                 raise fault  # the client is gone: nobody is there to be told
             case WireError():
                 error = fault
@@ -442,7 +482,7 @@ class Turns:
                 log.error("turn_failed", response_id=order.response_id, exc_info=fault)
                 error = ServiceError("The server failed; its log says where.")
         self.metrics.error(error.code)
-        if order.transport == "sse":
+        if order.transport in ("sse", "background"):
             sink.send([emitter.announce(error)])
         failed = emitter.fail(_response_code(error), error.message)
         return await self._end(order, started, sink, failed, error)
@@ -500,7 +540,6 @@ def _refuse_unsupported(request: CreateResponse) -> None:
             param="conversation",
         )
     for name, given in (
-        ("background", request.background is True),
         ("prompt", _given(request.prompt)),
         ("moderation", _given(request.moderation)),
         ("context_management", _given(request.context_management)),

@@ -192,6 +192,69 @@ class StoreContract:
         with pytest.raises(StoreError):
             await store.put(make_turn("a"))
 
+    async def test_begin_then_finish(self, store: Store) -> None:
+        """A turn that is begun is there as it began, and after `finish` as it ended."""
+        await store.put(make_turn("a"))
+        turn = make_turn("b", "a")
+        begun = structs.replace(turn, response=b"{}", output=b"[]", tokens=b"")
+        await store.begin(begun)
+        assert begun == await store.get("ann", "resp_b")
+        assert [make_turn("a"), begun] == await store.chain("ann", "resp_b")
+        assert await store.finish(structs.replace(turn, items=b"[0]", parent=None, created_at=0))
+        assert turn == await store.get("ann", "resp_b")
+        assert [make_turn("a"), turn] == await store.chain("ann", "resp_b")
+
+    async def test_only_what_runs_is_finished(self, store: Store) -> None:
+        """A turn is finished once, by its owner, and only if it was begun."""
+        turn = make_turn("a")
+        await store.begin(turn)
+        other = structs.replace(turn, output=b"[1]")
+        assert not await store.finish(structs.replace(other, owner="bob"))
+        assert [True, False] == [await store.finish(one) for one in (turn, other)]
+        assert turn == await store.get("ann", "resp_a")
+        await store.put(make_turn("whole"))
+        for name in ("whole", "none"):
+            assert not await store.finish(structs.replace(make_turn(name), output=b"[1]"))
+        assert make_turn("whole") == await store.get("ann", "resp_whole")
+
+    async def test_begin_is_refused_as_put_is(self, store: Store) -> None:
+        """A turn whose id is taken, or whose parent is not there, is not begun."""
+        await store.put(make_turn("a"))
+        with pytest.raises(StoreError):
+            await store.begin(make_turn("a"))
+        with pytest.raises(ParentNotKept):
+            await store.begin(make_turn("b", "nobody"))
+        for name, parent in (("a", None), ("b", "nobody")):
+            assert not await store.finish(make_turn(name, parent))
+
+    async def test_deleted_while_it_runs(self, store: Store, clock: Clock) -> None:
+        """A running turn that was deleted stays deleted, and its id is free in the end."""
+        await store.begin(make_turn("a"))
+        assert await store.delete("ann", "resp_a")
+        assert not await store.finish(make_turn("a"))
+        assert await store.get("ann", "resp_a") is None
+        clock.now += LINGER_SEC
+        await store.begin(make_turn("a"))
+        assert await store.finish(make_turn("a"))
+
+    async def test_parent_of_a_running_turn(self, store: Store, clock: Clock) -> None:
+        """However long it runs, its past stays although the turns before it were deleted."""
+        (a,) = await put_line(store, "a")
+        await store.begin(b := make_turn("b", "a"))
+        await store.delete("ann", "resp_a")
+        clock.now += 2 * LINGER_SEC
+        await store.put(make_turn("other"))
+        assert await store.finish(b)
+        assert [without_response(a), b] == await store.chain("ann", "resp_b")
+
+    async def test_nothing_of_ours_is_abandoned(self, store: Store) -> None:
+        """What this process runs is not abandoned, nor what was finished."""
+        assert [] == list(await store.abandoned())
+        await store.begin(make_turn("a"))
+        await store.begin(make_turn("b"))
+        await store.finish(make_turn("b"))
+        assert [] == list(await store.abandoned())
+
     async def test_concurrent_puts(self, store: Store) -> None:
         """Of turns put at once, those that are refused do not harm the others."""
         await store.put(make_turn("taken"))
@@ -223,6 +286,9 @@ class StoreContract:
             store.get("ann", "resp_a"),
             store.chain("ann", "resp_a"),
             store.delete("ann", "resp_a"),
+            store.begin(make_turn("a")),
+            store.finish(make_turn("a")),
+            store.abandoned(),
         ):
             with pytest.raises(StoreError):
                 await call
@@ -245,6 +311,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.runner.run(self.open_store())
         self.known: dict[str, StoredTurn] = {}  # id -> the last turn that was put under it
         self.deleted: dict[str, float] = {}  # id -> when
+        self.running: set[str] = set()  # ids
 
     async def open_store(self) -> Store:
         """Open an empty store on `self.clock`, with LINGER_SEC."""
@@ -286,20 +353,41 @@ class StoreMachine(RuleBasedStateMachine):
             turn = self.known[turn.parent] if turn.parent is not None else None
         return turns[::-1]
 
-    @rule(name=NAMES, parent=st.none() | NAMES, owner=OWNERS, salt=st.binary(max_size=3))
-    def put(self, name: str, parent: str | None, owner: str, salt: bytes) -> None:
+    @rule(
+        name=NAMES,
+        parent=st.none() | NAMES,
+        owner=OWNERS,
+        salt=st.binary(max_size=3),
+        running=st.booleans(),
+    )
+    def put(self, name: str, parent: str | None, owner: str, salt: bytes, running: bool) -> None:
         self.forget()
+        put = self.store.begin if running else self.store.put
         turn = structs.replace(make_turn(name, parent, owner), items=salt)
         continued = self.known.get(turn.parent) if turn.parent is not None else None
         if turn.id in self.known:
             with pytest.raises(StoreError):
-                self.runner.run(self.store.put(turn))
+                self.runner.run(put(turn))
         elif turn.parent is not None and (continued is None or continued.owner != owner):
             with pytest.raises(ParentNotKept):
-                self.runner.run(self.store.put(turn))
+                self.runner.run(put(turn))
         else:
-            self.runner.run(self.store.put(turn))
+            self.runner.run(put(turn))
             self.known[turn.id] = turn
+            if running:
+                self.running.add(turn.id)
+
+    @rule(name=NAMES, owner=OWNERS, salt=st.binary(max_size=3))
+    def finish(self, name: str, owner: str, salt: bytes) -> None:
+        self.forget()
+        response_id = f"resp_{name}"
+        begun = self.expect_get(owner, response_id)
+        expected = begun is not None and response_id in self.running
+        end = structs.replace(make_turn(name, owner=owner), output=salt)
+        assert expected == self.runner.run(self.store.finish(end))
+        if begun is not None and expected:
+            self.running.discard(response_id)
+            self.known[response_id] = structs.replace(begun, output=salt)
 
     @rule(name=NAMES, owner=OWNERS)
     def delete(self, name: str, owner: str) -> None:
@@ -309,6 +397,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert expected == self.runner.run(self.store.delete(owner, response_id))
         if expected:
             self.deleted[response_id] = self.clock.now
+            self.running.discard(response_id)
 
     @rule(share=st.sampled_from([0.3, 1.0, 2.5]))
     def wait(self, share: float) -> None:

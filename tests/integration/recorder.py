@@ -59,6 +59,7 @@ MAYBE_NULL: Final = {
 }
 # status: (completed_at, error, incomplete_details, usage) is set; protocol.md section 4.
 SET_FIELDS: Final[dict[str, tuple[bool, bool, bool, bool | None]]] = {
+    "queued": (False, False, False, False),
     "in_progress": (False, False, False, False),
     "completed": (True, False, False, True),
     "incomplete": (False, False, True, True),
@@ -187,7 +188,12 @@ class Transcript:
     """
 
     def __init__(
-        self, events: Sequence[Json], *, stream_id: str | None = None, sse: bool = False
+        self,
+        events: Sequence[Json],
+        *,
+        stream_id: str | None = None,
+        sse: bool = False,
+        background: bool = False,
     ) -> None:
         """Check the events of one response.
 
@@ -201,7 +207,10 @@ class Transcript:
             assert event.get("stream_id") == stream_id
             assert ("stream_id" in event) == (stream_id is not None)
         assert list(range(len(events))) == [event["sequence_number"] for event in events]
-        assert ["response.created", "response.in_progress"] == [e["type"] for e in events[:2]]
+        frame = ["created", "queued", "in_progress"] if background else ["created", "in_progress"]
+        if background and len(events) > 2 and events[2]["type"] != "response.in_progress":
+            frame.pop()  # it ended before the model had a place for it
+        assert [f"response.{one}" for one in frame] == [e["type"] for e in events[: len(frame)]]
         terminal = events[-1]
         assert terminal["type"] in TERMINAL
         assert [terminal] == [event for event in events if event["type"] in TERMINAL]
@@ -210,9 +219,9 @@ class Transcript:
         self.output: Final[list[Json]] = self.response["output"]
         expected = "failed" if self.status == "cancelled" else self.status
         assert terminal["type"] == f"response.{expected}"
-        self._check_snapshots()
-        body = list(events[2:-1])
-        if sse and self.status == "failed":
+        self._check_snapshots(frame)
+        body = list(events[len(frame) : -1])
+        if (sse or background) and self.status == "failed":
             self._check_announcement(body.pop())
         assert "error" not in [event["type"] for event in body]
         done = self._check_items(body)
@@ -241,10 +250,12 @@ class Transcript:
         assert isinstance(response_id, str)
         return response_id
 
-    def _check_snapshots(self) -> None:
-        created, in_progress = (event["response"] for event in self.events[:2])
-        assert created == in_progress
-        assert ("in_progress", []) == (created["status"], created["output"])
+    def _check_snapshots(self, frame: Sequence[str]) -> None:
+        created, *others = (event["response"] for event in self.events[: len(frame)])
+        for kind, other in zip(frame[1:], others, strict=True):
+            assert {**created, "status": kind} == other
+        first = "queued" if "queued" in frame else "in_progress"
+        assert (first, []) == (created["status"], created["output"])
         moving = {
             "status",
             "completed_at",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.server.app import Server, serve
+from turnwire.server.workers import ALONE, Workers
 
 __all__ = [
     "ALICE",
@@ -103,12 +104,19 @@ def config(
 
 
 @asynccontextmanager
-async def serving(told: Config, names: Sequence[str] = tuple(PROFILES)) -> AsyncIterator[Serving]:
+async def serving(
+    told: Config,
+    names: Sequence[str] = tuple(PROFILES),
+    *,
+    profiles: Mapping[str, SimProfile] = PROFILES,
+    beat_sec: float = 1.0,
+    workers: Workers = ALONE,
+) -> AsyncIterator[Serving]:
     """Serve while the context is open; fresh engines, a shared tokenizer and template."""
     renderer, vocabulary, author = shipped()
-    engines = {name: SimEngine(vocabulary, PROFILES[name], author) for name in names}
+    engines = {name: SimEngine(vocabulary, profiles[name], author) for name in names}
     models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
-    async with serve(told, models=models) as server:
+    async with serve(told, models=models, beat_sec=beat_sec, workers=workers) as server:
         yield Serving(server, engines)
 
 

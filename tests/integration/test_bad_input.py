@@ -216,7 +216,6 @@ WRONG: dict[str, tuple[Json, str | None, str | None]] = {
         "invalid_value",
         "conversation",
     ),
-    "background": ({"background": True}, "unsupported_parameter", "background"),
     "stored prompt": ({"prompt": {"id": "pmpt_1"}}, "unsupported_parameter", "prompt"),
     "output without its call": ({"input": [OUTPUT]}, None, "input"),
     "output before its call": ({"input": [OUTPUT, CALL]}, None, "input"),

@@ -99,6 +99,12 @@ async def test_answers(http: HttpConnection) -> None:
     check(document, "Conversation", await http.request("DELETE", item))
     check(document, "Conversation", await http.request("POST", path, {"metadata": None}))
     check(document, "DeletedConversation", await http.request("DELETE", path))
+    queued = await http.create(
+        model="sim", input="hi", background=True, metadata={"sim.fault": "stall:3600"}
+    )
+    path = f"/v1/responses/{check(document, 'Response', queued)['id']}"
+    check(document, "Response", await http.request("GET", path))
+    check(document, "Response", await http.request("POST", f"{path}/cancel"))
     check(document, "ModelList", await http.request("GET", "/v1/models"))
     check(document, "Model", await http.request("GET", "/v1/models/sim"))
     check(document, "Status", await http.request("GET", "/health"))

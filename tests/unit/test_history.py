@@ -11,7 +11,12 @@ from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
 from turnwire.context.recent import RecentContexts
-from turnwire.errors import InvalidRequest, NotFound, PreviousResponseNotFound
+from turnwire.errors import (
+    InvalidRequest,
+    NotFound,
+    PreviousResponseNotFound,
+    ResponseNotCompleted,
+)
 from turnwire.history import History
 from turnwire.ids import item_id as output_id
 from turnwire.ids import new_id
@@ -28,6 +33,7 @@ from turnwire.protocol.items import (
     ReasoningText,
 )
 from turnwire.sealing import Sealer
+from turnwire.store.base import StoredTurn
 from turnwire.store.memory import MemoryStore
 from turnwire.tokens import TokenArray, token_array
 
@@ -135,13 +141,85 @@ async def test_items_of_a_stored_turn_have_ids() -> None:
     assert item["id"].startswith("msg_")
 
 
-@pytest.mark.parametrize("status", ["failed", "cancelled", "in_progress"])
-async def test_only_what_ended_well_is_continued(status: str) -> None:
-    """A failed, cancelled or running response is no parent."""
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        ("failed", PreviousResponseNotFound),
+        ("cancelled", PreviousResponseNotFound),
+        ("queued", ResponseNotCompleted),
+        ("in_progress", ResponseNotCompleted),
+    ],
+)
+async def test_only_what_ended_well_is_continued(status: str, error: type[Exception]) -> None:
+    """A failed or cancelled response is no parent, a running one is not yet."""
     kept = history()
     await keep(kept, "r1", None, [user("a")], [], status=status)
+    with pytest.raises(error):
+        await kept.find("me", "r1")
+
+
+async def test_begun_and_kept() -> None:
+    """A response that was begun can be listed, and continued once it was kept."""
+    store = MemoryStore(100)
+    kept = history(store)
+    one = await keep(kept, "r1", None, [user("a")], [assistant("b")])
+    given = Context(one, [user("c")])
+    await kept.begin("me", "r2", given, response("in_progress"), 1)
+    assert response("in_progress") == await kept.get("me", "r2")
+    before = await kept.input_items("me", "r2")
+    assert 3 == len(before)
+    with pytest.raises(ResponseNotCompleted):
+        await kept.find("me", "r2")
+    after = Context(given, [assistant("d")])
+    await kept.keep("me", "r2", given, after, response(), 1, begun=True)
+    assert before == await kept.input_items("me", "r2")
+    assert after is await kept.find("me", "r2")
+    assert content(after) == content(await history(store).find("me", "r2"))
+
+
+async def test_deleted_while_it_ran() -> None:
+    """What was deleted after it was begun stays deleted, and is no parent."""
+    kept = history()
+    given = Context(None, [user("a")])
+    await kept.begin("me", "r1", given, response("in_progress"), 1)
+    await kept.delete("me", "r1")
+    await kept.keep("me", "r1", given, Context(given, [assistant("b")]), response(), 1, begun=True)
     with pytest.raises(PreviousResponseNotFound):
         await kept.find("me", "r1")
+
+
+async def test_begun_upon_a_parent_that_is_gone() -> None:
+    """If what it continues has left the store meanwhile, a begun response keeps everything."""
+    store = MemoryStore(100, linger_sec=0.0)
+    kept = history(store)
+    one = await keep(kept, "r1", None, [user("a")], [assistant("b")])
+    await kept.delete("me", "r1")
+    given = Context(one, [user("c")])
+    await kept.begin("me", "r2", given, response("in_progress"), 1)
+    after = Context(given, [assistant("d")])
+    await kept.keep("me", "r2", given, after, response(), 1, begun=True)
+    assert content(after) == content(await history(store).find("me", "r2"))
+
+
+class Abandoned(MemoryStore):
+    """A store whose other process is gone."""
+
+    async def abandoned(self) -> list[StoredTurn]:
+        """All that runs."""
+        return [self._turns[response_id] for response_id in sorted(self._running)]
+
+
+async def test_recover() -> None:
+    """What a process left running has failed; what it was asked can still be read."""
+    store = Abandoned(100)
+    kept = history(store)
+    for name in ("r1", "r2"):
+        await kept.begin("me", name, Context(None, [user("a")]), response("queued"), 1)
+    assert [2, 0] == [await kept.recover(), await kept.recover()]
+    for name in ("r1", "r2"):
+        left = json.loads(await kept.get("me", name))
+        assert ("failed", "server_error") == (left["status"], left["error"]["code"])
+        assert 1 == len(await kept.input_items("me", name))
 
 
 async def test_a_chain_with_unstored_turns_can_be_read_but_not_continued() -> None:

@@ -373,7 +373,14 @@ class Conversations:
         return admitted(fresh, taken, "input", renamed=_references(asked))
 
     async def append(
-        self, owner: str, talk: Talk, given: Context, after: Context, turn: StoredTurn
+        self,
+        owner: str,
+        talk: Talk,
+        given: Context,
+        after: Context,
+        turn: StoredTurn,
+        *,
+        begun: bool = False,
     ) -> None:
         """Keep a response's turn, and append its input and output to the conversation.
 
@@ -383,6 +390,7 @@ class Conversations:
             given: The link of its input, what was added by hand included.
             after: The link of its output; `given` itself if there is none.
             turn: The response's turn.
+            begun: It was stored when it began, and is finished now.
 
         Raises:
             ConversationChanged: somebody else was faster; nothing was kept.
@@ -398,7 +406,7 @@ class Conversations:
             ]
         kept = [self._at_rest(owner, placed) for placed in brought]
         self._known.drop(owner, base.id)
-        if await self.store.append_turn(base, kept, turn):
+        if await self.store.append_turn(base, kept, turn, begun=begun):
             position = base.length + len(kept)
             self._known.put(owner, base.id, _Known(base.edition, position, after))
 

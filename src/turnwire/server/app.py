@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -12,10 +13,13 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Final
 
 import uvloop
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from turnwire.config import Config
 from turnwire.context.recent import RecentContexts
@@ -29,6 +33,7 @@ from turnwire.models.registry import Registry
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.background import Background
 from turnwire.server.bodies import Bodies
 from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
@@ -42,6 +47,7 @@ from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
 from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
+from turnwire.server.workers import ALONE, Siblings, Workers
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch
 from turnwire.store.base import Store
@@ -75,6 +81,7 @@ class Server:
         models: Iterable[Model],
         store: Store,
         conversation_store: ConversationStore,
+        workers: Workers = ALONE,
     ) -> None:
         """Join the parts. Opens nothing and starts nothing."""
         self.config: Final = config
@@ -119,12 +126,23 @@ class Server:
         self._streams: Final = Streams(
             keepalive_sec=config.sse.keepalive_sec, stalled_sec=config.sse.stalled_sec
         )
+        self._background: Final = Background(
+            self._turns, history, self.metrics, config.background, workers
+        )
         self._api: Final = Api(
-            self._turns, self._authenticator, self.metrics, bodies, self._streams
+            self._turns,
+            self._authenticator,
+            self.metrics,
+            bodies,
+            self._streams,
+            self._background,
         )
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._document: Final = document(version("turnwire"), keys=bool(config.keys))
-        self._stored: Final = StoredApi(history, self._authenticator)
+        self._stored: Final = StoredApi(
+            history, self._background, self._authenticator, self._streams
+        )
+        self._siblings: Final = Siblings(workers, self._streams)
         self._conversations: Final = ConversationApi(conversations, self._authenticator, bodies)
 
     def app(self) -> web.Application:
@@ -144,6 +162,10 @@ class Server:
         app.on_response_prepare.append(cors.stamp)
         app.on_cleanup.append(self._cleanup)
         api, stored, expect = self._api, self._stored, self._bodies.expect
+
+        def at_home(handler: Handler) -> Handler:
+            return self._siblings.at_home(handler, stored.lives_in_memory)
+
         app.add_routes(
             [
                 web.post("/v1/responses", self._create, expect_handler=expect),
@@ -153,9 +175,9 @@ class Server:
                     self._counting.input_tokens,
                     expect_handler=expect,
                 ),
-                web.get(STORED, stored.retrieve, allow_head=False),
-                web.delete(STORED, stored.delete),
-                web.post("/v1/responses/{id}/cancel", stored.cancel),
+                web.get(STORED, at_home(stored.retrieve), allow_head=False),
+                web.delete(STORED, at_home(stored.delete)),
+                web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
                 web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
                 *self._conversations.routes(),
                 web.get("/v1/models", api.models, allow_head=False),
@@ -167,6 +189,14 @@ class Server:
             ]
         )
         return app
+
+    async def recover(self) -> None:
+        """Give an end to the responses that another process was running when it ended.
+
+        Raises:
+            StoreError: the store failed.
+        """
+        await self._background.recover()
 
     async def drain(self) -> None:
         """End what runs and close what is open, within the configured time; see `shutdown`."""
@@ -190,6 +220,7 @@ class Server:
             self._streams.beat(stream, now)
             if number % 500 == 0:
                 await asyncio.sleep(0)
+        self._background.beat(now)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
@@ -247,6 +278,7 @@ class Server:
         metrics = self.metrics
         queued = sum(one.connection.num_queued for one in self._sockets)
         metrics.lanes_queued.set(queued)
+        self._background.measure()
         for name in self.registry.names():
             model = self.registry.get(name)
             metrics.engine_slots(name, "running", model.num_running)
@@ -254,6 +286,8 @@ class Server:
         return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _cleanup(self, app: web.Application) -> None:
+        await self._background.aclose()
+        await self._siblings.aclose()
         await self.registry.aclose()
         await self._store.aclose()
 
@@ -293,6 +327,7 @@ async def serve(
     models: Iterable[Model] | None = None,
     listener: socket.socket | None = None,
     beat_sec: float = BEAT_SEC,
+    workers: Workers = ALONE,
 ) -> AsyncIterator[Server]:
     """Serve while the context is open; on leaving, drain and close everything.
 
@@ -301,6 +336,7 @@ async def serve(
         models: Instead of those that the configuration names.
         listener: A bound socket to listen on, instead of the configured address.
         beat_sec: Distance at which connections are looked after: how exact their timers are.
+        workers: Which process this is, of several that share the address.
 
     Raises:
         ConfigError: the configuration names something that is not there.
@@ -310,7 +346,7 @@ async def serve(
     logs.configure_if_not()
     chosen = list(models) if models is not None else _models(config)
     store = await _store(config)
-    server = Server(config, chosen, store, store.conversations)
+    server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
     runner = web.AppRunner(
         server.app(),
@@ -321,6 +357,7 @@ async def serve(
     )
     await runner.setup()
     try:
+        await server.recover()
         site: web.BaseSite
         if listener is not None:
             site = web.SockSite(runner, listener, backlog=1024)
@@ -329,6 +366,8 @@ async def serve(
         await site.start()
         host, port = runner.addresses[0][:2]
         server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if workers.count > 1:
+            await web.UnixSite(runner, str(workers.socket(workers.index))).start()
         beat = asyncio.create_task(server.beat(beat_sec), name="beat")
         try:
             yield server
@@ -339,12 +378,14 @@ async def serve(
         await runner.cleanup()
 
 
-async def _serve_until_told(config: Config, listener: socket.socket | None) -> None:
+async def _serve_until_told(
+    config: Config, listener: socket.socket | None, workers: Workers = ALONE
+) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    async with serve(config, listener=listener) as server:
+    async with serve(config, listener=listener, workers=workers) as server:
         settle_heap()
         if config.server.workers == 1:
             _announce(server.url, server.registry.names())
@@ -374,16 +415,28 @@ def run(config: Config) -> None:
 
 def _run_workers(config: Config) -> None:
     """Fork workers that share the port; end when told, or when one of them dies."""
+    # Not in the data directory: the path of a socket may have 107 bytes.
+    folder = Path(mkdtemp(prefix="turnwire-"))
+    parent = os.getpid()
+    try:
+        _fork_workers(config, folder)
+    finally:
+        if os.getpid() == parent:  # a worker that fails comes this way too
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fork_workers(config: Config, folder: Path) -> None:
     listeners = [_listen(config.server.host, config.server.port)]
     port = listeners[0].getsockname()[1]
     while len(listeners) < config.server.workers:
         listeners.append(_listen(config.server.host, port))
     children = set()
-    for listener in listeners:
+    for index, listener in enumerate(listeners):
         child = os.fork()
         if child == 0:
+            workers = Workers(index, len(listeners), folder)
             with contextlib.suppress(KeyboardInterrupt):
-                uvloop.run(_serve_until_told(config, listener))
+                uvloop.run(_serve_until_told(config, listener, workers))
             sys.stdout.flush()
             os._exit(0)
         children.add(child)

@@ -17,21 +17,17 @@ from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.background import Background
 from turnwire.server.bodies import Bodies
 from turnwire.server.rates import rate_headers
-from turnwire.server.streams import Streams
+from turnwire.server.replay import replay
+from turnwire.server.streams import STREAM_HEADERS, Streams
 from turnwire.server.writer import Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
 
 __all__ = ["Api"]
-
-STREAM_HEADERS: Final = {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",  # proxies must not hold events back
-}
 
 
 OWNER: Final = web.RequestKey("owner", str)
@@ -66,12 +62,14 @@ class Api:
         metrics: Metrics,
         bodies: Bodies,
         streams: Streams,
+        background: Background,
     ) -> None:
         self._turns: Final = turns
         self._authenticator: Final = authenticator
         self._metrics: Final = metrics
         self._bodies: Final = bodies
         self._streams: Final = streams
+        self._background: Final = background
         self._created: Final = int(time.time())
 
     def caller(self, request: web.Request) -> Caller:
@@ -93,19 +91,27 @@ class Api:
         clock.mark("parse")
         order = Order(
             request=asked,
-            response_id=new_id("resp"),
+            response_id=self._background.new_id() if asked.background else new_id("resp"),
             owner=caller.owner,
             client=caller.owner,
             models=caller.models,
-            transport="sse" if asked.stream else "http",
+            transport="background" if asked.background else "sse" if asked.stream else "http",
             clock=clock,
         )
+        if asked.background:
+            return await self._begin(request, order)
         if asked.stream:
             return await self._stream(request, order)
         ended = await self._turns.run(order, _nowhere)
         if ended.error is not None:
             raise ended.error
         return json_answer(bytes(ended.response))
+
+    async def _begin(self, request: web.Request, order: Order) -> web.StreamResponse:
+        run = await self._background.start(order)
+        if run.log is not None:
+            return await replay(request, run, run.log, -1, self._streams)
+        return json_answer(run.accepted.result())  # queued, however far it has come since
 
     async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
         answer = web.StreamResponse(headers=STREAM_HEADERS)

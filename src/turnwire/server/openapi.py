@@ -158,7 +158,6 @@ CREATE: Final[dict[str, Any]] = {
     "input": LongText | _list_of("InputItem") | None,
     "tools": _list_of("Tool") | None,
     "tool_choice": _ref("ToolChoice") | None,
-    "background": Literal[False] | None,
 }
 UNSUPPORTED: Final = (
     "context_management",
@@ -325,11 +324,23 @@ def _operation(name: str, summary: str, good: Json, **more: Any) -> Json:
 def _paths() -> Json:
     created = _answer("Response", "The response; an event stream with `stream: true`")
     created["content"] |= STREAM
+    read = _answer("Response", "The response; an event stream with `stream=true`")
+    read["content"] |= STREAM
     reading = [
         ID,
         INCLUDE,
-        _parameter("stream", "query", {"enum": ["true", "false"]}, "`true` is refused."),
-        _parameter("starting_after", "query", {"type": "integer", "minimum": 0}),
+        _parameter(
+            "stream",
+            "query",
+            {"enum": ["true", "false"]},
+            "The events again, of a response created with `background` and `stream`.",
+        ),
+        _parameter(
+            "starting_after",
+            "query",
+            {"type": "integer", "minimum": 0},
+            "Only events after the one with this `sequence_number`.",
+        ),
         _parameter("include_obfuscation", "query", {"enum": ["true", "false"]}),
     ]
     websocket = {
@@ -363,8 +374,8 @@ def _paths() -> Json:
         "/v1/responses/{id}": {
             "get": _operation(
                 "retrieve",
-                "Read a stored response",
-                _answer("Response", "The response"),
+                "Read a stored or background response",
+                read,
                 parameters=reading,
             ),
             "delete": _operation(
@@ -375,12 +386,12 @@ def _paths() -> Json:
             ),
         },
         "/v1/responses/{id}/cancel": {
-            "post": {
-                "operationId": "cancel",
-                "summary": "Cancel a background response, which this server does not have",
-                "parameters": [ID],
-                "responses": {"4XX": FAULT, "5XX": FAULT},
-            }
+            "post": _operation(
+                "cancel",
+                "Stop a background response",
+                _answer("Response", "The response, cancelled"),
+                parameters=[ID],
+            )
         },
         "/v1/responses/{id}/input_items": {
             "get": _operation(

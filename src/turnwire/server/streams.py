@@ -12,7 +12,13 @@ from typing import Final
 from turnwire.server.writer import Outbox, sse_comment
 from turnwire.session.watch import Due, Pulse, Watch
 
-__all__ = ["Stream", "Streams"]
+__all__ = ["STREAM_HEADERS", "Stream", "Streams"]
+
+STREAM_HEADERS: Final = {
+    "Content-Type": "text/event-stream; charset=utf-8",
+    "Cache-Control": "no-cache",
+    "X-Accel-Buffering": "no",  # proxies must not hold events back
+}
 
 
 class Stream:

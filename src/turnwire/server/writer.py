@@ -21,7 +21,16 @@ from aiohttp.abc import AbstractStreamWriter
 from turnwire.protocol.codec import encode_event, sse_prefix
 from turnwire.protocol.events import TERMINAL_EVENTS, ErrorEvent, Event
 
-__all__ = ["Outbox", "deflated_frame", "sse_chunk", "sse_comment", "sse_frame", "websocket_frame"]
+__all__ = [
+    "DONE",
+    "Outbox",
+    "deflated_frame",
+    "http_chunk",
+    "sse_chunk",
+    "sse_comment",
+    "sse_frame",
+    "websocket_frame",
+]
 
 FLUSH_BYTES: Final = 32_768
 FLUSH_SEC: Final = 0.001
@@ -83,23 +92,23 @@ def sse_frame(event: Event | ErrorEvent) -> bytes:
 
 def sse_chunk(event: Event | ErrorEvent) -> bytes:
     """One HTTP/1.1 chunk that holds exactly one SSE frame; `[DONE]` is a chunk of its own."""
-    frame = _chunk(sse_prefix(event) + encode_event(event) + b"\n\n")
+    frame = http_chunk(sse_prefix(event) + encode_event(event) + b"\n\n")
     return frame + DONE_CHUNK if isinstance(event, TERMINAL_EVENTS) else frame
 
 
 def sse_comment(*, chunked: bool) -> bytes:
     """A line that says nothing, for proxies and clients that give up on silence (section 7)."""
-    return _chunk(KEEP_ALIVE) if chunked else KEEP_ALIVE
+    return http_chunk(KEEP_ALIVE) if chunked else KEEP_ALIVE
 
 
-def _chunk(data: bytes) -> bytes:
-    # RFC 9112 section 7.1
+def http_chunk(data: bytes) -> bytes:
+    """One chunk of a chunked body (RFC 9112 section 7.1)."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
-DONE_CHUNK: Final = _chunk(DONE)
+DONE_CHUNK: Final = http_chunk(DONE)
 
 
 class Outbox:

@@ -32,8 +32,9 @@ __all__ = [
     "Transport",
 ]
 
-Transport = Literal["http", "sse", "websocket"]
-"""http: one JSON answer. sse: a stream over HTTP. websocket: events on a socket."""
+Transport = Literal["http", "sse", "websocket", "background"]
+"""http: one JSON answer. sse: a stream over HTTP. websocket: events on a socket. background: to
+be asked for later, over HTTP."""
 
 SlotState = Literal["running", "waiting"]
 
@@ -73,6 +74,7 @@ ERROR_CODES: Final = frozenset(
         "previous_response_not_found",
         "rate_limit_exceeded",
         "response_cancelled",
+        "response_not_completed",
         "server_error",
         "server_is_overloaded",
         "slow_down",
@@ -167,6 +169,10 @@ class Metrics:
         responses_in_flight: Responses that were started and have not ended.
         websocket_connections: Open WebSocket connections.
         lanes_queued: Creates accepted on a WebSocket that wait for their turn.
+        background_held: Background responses in memory: those that run and those that ended
+            not long ago.
+        background_held_bytes: What they hold, their events included.
+        background_abandoned: Responses found that a process left running when it ended.
     """
 
     def __init__(self) -> None:
@@ -190,6 +196,15 @@ class Metrics:
         )
         self.lanes_queued: Final = gauge(
             "lanes_queued", "Creates accepted on a WebSocket that wait for their turn."
+        )
+        self.background_held: Final = gauge(
+            "background_held", "Background responses in memory, running or not long ended."
+        )
+        self.background_held_bytes: Final = gauge(
+            "background_held_bytes", "Bytes of background responses and their events in memory."
+        )
+        self.background_abandoned: Final = counter(
+            "background_abandoned_total", "Responses that a process left running when it ended."
         )
         self._responses: Final = Children(
             counter("responses_total", "Responses that ended.", "status", "transport")

@@ -297,6 +297,34 @@ def test_parts_out_of_order_are_a_bug(parts: list[Part]) -> None:
         emitting.feed(last)
 
 
+def test_in_the_background() -> None:
+    """A background response is created as queued, says so, and then goes on like any other."""
+    emitting = emitter()
+    events = decoded([*emitting.queue()])
+    assert Stage.QUEUED is emitting.stage
+    events += decoded([*emitting.begin()])
+    events += decoded([*emitting.feed(TextDelta("a")), *emitting.feed(STOP)])
+    events += decoded([emitting.complete(emitting.seal(8))])
+    assert ["created", "queued", "in_progress"] == short(events[:3])
+    assert ["queued", "queued", "in_progress"] == [e["response"]["status"] for e in events[:3]]
+    assert list(range(len(events))) == [event["sequence_number"] for event in events]
+    assert "completed" == events[-1]["response"]["status"]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_an_end_before_the_model_had_a_place(how: str) -> None:
+    """A queued response can be cancelled, or fail, without having been in progress."""
+    emitting = emitter()
+    emitting.queue()
+    last = emitting.cancel() if how == "cancelled" else emitting.fail("server_error", "broken")
+    (event,) = decoded([last])
+    assert ("response.failed", how, 2) == (
+        event["type"],
+        event["response"]["status"],
+        event["sequence_number"],
+    )
+
+
 def test_nothing_follows_the_terminal_event() -> None:
     """After its end a response takes no event and no other end."""
     emitting = emitter()

@@ -267,6 +267,8 @@ def fresh(view: ReasoningView | None = None) -> Emitter:
 
 PERFORM = {
     Step.START: lambda e: e.start(),
+    Step.QUEUE: lambda e: e.queue(),
+    Step.BEGIN: lambda e: e.begin(),
     Step.PART: lambda e: e.feed(TextDelta("a")),
     Step.CLOSE: lambda e: e.close(finished("stop")),
     Step.ANNOUNCE: lambda e: e.announce(ServiceError("broken")),
@@ -277,6 +279,7 @@ PERFORM = {
 }
 REACH = {
     Stage.NEW: [],
+    Stage.QUEUED: [Step.QUEUE],
     Stage.STREAMING: [Step.START],
     Stage.CLOSED: [Step.START, Step.CLOSE],
     Stage.ENDED: [Step.START, Step.FAIL],
@@ -304,12 +307,17 @@ def test_every_pair_is_decided(stage: Stage, step: Step) -> None:
 class RandomModel(RuleBasedStateMachine):
     """Feeds an emitter whatever is legal, and steers, fails or cancels at any point."""
 
-    @initialize(summary=st.booleans(), raw=st.booleans())
-    def begin(self, summary: bool, raw: bool) -> None:
+    @initialize(summary=st.booleans(), raw=st.booleans(), background=st.booleans())
+    def begin(self, summary: bool, raw: bool, background: bool) -> None:
         self.emitter = fresh(ReasoningView(summary=summary, raw=raw, seal=str.upper))
         self.open: str | None = None
         self.events: list[Any] = []
-        self.note(self.emitter.start())
+        self.note(self.emitter.queue() if background else self.emitter.start())
+
+    @precondition(lambda self: self.emitter.stage is Stage.QUEUED)
+    @rule()
+    def get_a_place(self) -> None:
+        self.note(self.emitter.begin())
 
     def note(self, events: list[Any]) -> None:
         self.events += [json.loads(encode_event(event)) for event in events]

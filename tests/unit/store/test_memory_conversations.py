@@ -25,7 +25,7 @@ async def kept(conversations: MemoryConversations, names: str) -> list[bool]:
 
 async def test_the_one_changed_longest_ago_goes() -> None:
     """With too many conversations, the one that nothing was added to for longest makes room."""
-    conversations = MemoryConversations(nowhere, max_conversations=2)
+    conversations = MemoryConversations(nowhere, nowhere, max_conversations=2)
     await conversations.add(conversation("a"), [])
     await conversations.add(conversation("b"), make_items("x"))
     await conversations.append("ann", "conv_a", make_items("y"))
@@ -36,7 +36,7 @@ async def test_the_one_changed_longest_ago_goes() -> None:
 
 async def test_too_many_items() -> None:
     """Items are bounded over all conversations, and the one that grows is spared."""
-    conversations = MemoryConversations(nowhere, max_items=3)
+    conversations = MemoryConversations(nowhere, nowhere, max_items=3)
     await conversations.add(conversation("a"), make_items("xy"))
     await conversations.add(conversation("b"), make_items("xy"))
     assert [False, True] == await kept(conversations, "ab")
@@ -48,7 +48,7 @@ async def test_too_many_items() -> None:
 
 async def test_where_a_new_one_stands_follows_from_its_items() -> None:
     """Numbers that come with a new conversation are not believed."""
-    conversations = MemoryConversations(nowhere)
+    conversations = MemoryConversations(nowhere, nowhere)
     given = structs.replace(conversation("a"), length=9, edition=9, covered=9, response="r")
     await conversations.add(given, make_items("x"))
     expected = structs.replace(conversation("a"), length=1)

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from tests.contracts.store import Clock, make_turn
 
 from turnwire.errors import StoreError
@@ -340,3 +341,62 @@ async def test_processes_share_a_file(path: Path) -> None:
     ids = sorted(itertools.chain.from_iterable(printed))
     assert 120 == len(ids) == num_nodes(path)
     await assert_whole(path, ids)
+
+
+# --- what a process leaves running -------------------------------------------------------------
+
+RUNNER = """
+import asyncio, sys
+sys.path[:0] = sys.argv[2:]
+from tests.contracts.store import make_turn
+from turnwire.store.sqlite import SqliteStore
+
+async def main(path):
+    store = await SqliteStore.open(path)
+    await store.put(make_turn("parent"))
+    await store.begin(make_turn("a", "parent"))
+    await store.begin(make_turn("b", owner="bob"))
+    await store.begin(make_turn("done"))
+    await store.finish(make_turn("done"))
+    print("ready", flush=True)
+    await asyncio.sleep(3600)
+
+asyncio.run(main(sys.argv[1]))
+"""
+
+
+def start_runner(path: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUNNER, str(path), *sys.path], stdout=subprocess.PIPE, text=True
+    )
+
+
+async def test_a_killed_process_abandons_what_it_ran(path: Path) -> None:
+    """What a live process runs is nobody else's; when it is killed, it is there to be finished."""
+    first = await SqliteStore.open(path)
+    await first.begin(make_turn("ours"))
+    process = start_runner(path)
+    with process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert [] == await first.abandoned()
+        process.send_signal(signal.SIGSTOP)
+        assert [] == await first.abandoned()
+        process.kill()
+    second = await SqliteStore.open(path)
+    expected = [make_turn("a", "parent"), make_turn("b", owner="bob")]
+    assert expected == await first.abandoned() == await second.abandoned()
+    a, b = (structs.replace(turn, response=b"{}") for turn in expected)
+    assert [True, False, True] == [
+        await first.finish(a),
+        await second.finish(a),
+        await second.finish(b),
+    ]
+    assert [] == await first.abandoned()
+    assert a == await second.get("ann", "resp_a")
+    # The end of a process by its own will is no different, and leaves no file behind.
+    await first.aclose()
+    assert [make_turn("ours")] == await second.abandoned()
+    assert await second.finish(make_turn("ours"))
+    await second.aclose()
+    assert [path] == list(path.parent.iterdir())

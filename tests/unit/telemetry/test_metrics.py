@@ -23,6 +23,9 @@ from turnwire.telemetry.metrics import (
 )
 
 NAMES = {
+    "turnwire_background_abandoned",
+    "turnwire_background_held",
+    "turnwire_background_held_bytes",
     "turnwire_context_render",
     "turnwire_engine_slots",
     "turnwire_errors",

@@ -38,7 +38,7 @@ JOIN node ON node.key = running.node
 JOIN response ON response.node = running.node
 LEFT JOIN node AS parent ON parent.key = node.parent
 WHERE running.runner = :runner
-ORDER BY node.key;
+ORDER BY running.node;
 
 -- name: get
 SELECT node.id, node.owner, parent.id, node.created_at,

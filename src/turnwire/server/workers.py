@@ -1,0 +1,156 @@
+"""Worker processes share a port, and a background response lives in one of them.
+
+Whoever asks for it may reach any worker. So its id says where it lives: of random ids one is taken
+whose digits, divided by the number of workers, leave the worker's own number. Each worker listens
+on a socket in the file system, and hands on to the others what is theirs. This is all there is
+between workers; what is stored any of them can read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientSession,
+    ClientTimeout,
+    HttpVersion11,
+    UnixConnector,
+    web,
+)
+from aiohttp.typedefs import Handler
+from msgspec import Struct
+from yarl import URL
+
+from turnwire.ids import new_id
+from turnwire.server.streams import STREAM_HEADERS, Streams
+from turnwire.server.writer import Outbox, http_chunk, sse_frame
+
+__all__ = ["ALONE", "Siblings", "Workers"]
+
+DIGITS: Final = slice(5, 13)  # of `resp_` and 48 hex digits
+PASSED_ON: Final = ("Authorization", "Accept")
+PASSED_BACK: Final = ("Content-Type", "Retry-After", "x-should-retry", "WWW-Authenticate")
+TIMEOUT: Final = ClientTimeout(total=None, sock_connect=5.0)
+
+
+class Workers(Struct, frozen=True):
+    """One of several processes that share a port.
+
+    Attributes:
+        index: Which one this is, from 0.
+        count: How many there are.
+        folder: Where their sockets are; nobody else may enter it.
+    """
+
+    index: int = 0
+    count: int = 1
+    folder: Path = Path()
+
+    def new_response_id(self) -> str:
+        """Return a fresh id of a response that lives here."""
+        while True:
+            response_id = new_id("resp")
+            if self.home(response_id) == self.index:
+                return response_id
+
+    def home(self, response_id: str) -> int:
+        """Return where a response lives if it runs in the background; of others it says nothing."""
+        try:
+            return int(response_id[DIGITS], 16) % self.count
+        except ValueError:
+            return self.index  # no id of ours
+
+    def socket(self, index: int) -> Path:
+        """Where a worker listens for the others."""
+        return self.folder / f"{index}.sock"
+
+
+ALONE: Final = Workers()
+"""The only process of a server."""
+
+
+class Siblings:
+    """The other workers, as this one asks them."""
+
+    def __init__(self, workers: Workers, streams: Streams) -> None:
+        self._workers: Final = workers
+        self._streams: Final = streams
+        self._sessions: Final[dict[int, ClientSession]] = {}
+
+    def at_home(
+        self, handler: Handler, lives_in_memory: Callable[[web.Request], Awaitable[bool]]
+    ) -> Handler:
+        """Wrap the handler of a response so that it runs where the response lives.
+
+        Args:
+            handler: Of a route with an `id`.
+            lives_in_memory: Whether the response may be known to one worker better than to all.
+        """
+        if self._workers.count == 1:
+            return handler
+
+        async def routed(request: web.Request) -> web.StreamResponse:
+            home = self._workers.home(request.match_info["id"])
+            if home == self._workers.index or not await lives_in_memory(request):
+                return await handler(request)
+            try:
+                theirs = await self._ask(request, home)
+            except ClientError:
+                return await handler(request)  # it is gone, and with it what it remembered
+            async with theirs:
+                return await self._hand_back(request, theirs)
+
+        return routed
+
+    async def aclose(self) -> None:
+        """Close the connections to the others."""
+        for session in self._sessions.values():
+            await session.close()
+
+    async def _ask(self, request: web.Request, home: int) -> ClientResponse:
+        session = self._sessions.get(home)
+        if session is None:
+            connector = UnixConnector(str(self._workers.socket(home)), limit=0)
+            session = ClientSession(connector=connector, timeout=TIMEOUT)
+            self._sessions[home] = session
+        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+        url = URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True)
+        return await session.request(request.method, url, headers=headers)
+
+    async def _hand_back(self, request: web.Request, theirs: ClientResponse) -> web.StreamResponse:
+        if theirs.content_type != "text/event-stream":
+            kept = {name: theirs.headers[name] for name in PASSED_BACK if name in theirs.headers}
+            return web.Response(body=await theirs.read(), status=theirs.status, headers=kept)
+        answer = web.StreamResponse(headers=STREAM_HEADERS)
+        await answer.prepare(request)
+        request.writer.send_headers()
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the reader is gone")
+        chunked = request.version >= HttpVersion11
+        outbox = Outbox(transport, request.writer, sse_frame)
+        try:
+            with self._streams.watched(outbox, chunked=chunked):
+                await _copy(theirs, outbox, chunked=chunked)
+        except ClientError as error:
+            outbox.abort()  # half a stream must not look whole
+            raise ConnectionAbortedError("the other worker is gone") from error
+        await answer.write_eof()
+        return answer
+
+
+async def _copy(theirs: ClientResponse, outbox: Outbox, *, chunked: bool) -> None:
+    """Write the other worker's chunks, each as one of ours."""
+    frame = b""
+    async for data, is_whole in theirs.content.iter_chunks():
+        frame += data
+        if not is_whole:
+            continue
+        outbox.write(http_chunk(frame) if chunked else frame)
+        frame = b""
+        if outbox.congested:
+            await outbox.drain()

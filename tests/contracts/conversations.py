@@ -229,6 +229,32 @@ class ConversationContract:
         found = await stands(store)
         assert (1, 1, "resp_t") == (found.length, found.covered, found.response)
 
+    async def test_append_a_turn_that_was_begun(self, store: BothStores) -> None:
+        """A turn that was begun is finished together with what it brought, or neither is."""
+        base = await opened(store, "a")
+        turn = make_turn("t")
+        begun = structs.replace(turn, response=b"{}", output=b"[]", tokens=b"")
+        await store.begin(begun)
+        stale = structs.replace(base, length=9)
+        with pytest.raises(ConversationChanged):
+            await store.conversations.append_turn(stale, make_items("b"), turn, begun=True)
+        assert begun == await store.get("ann", turn.id)
+        assert await store.conversations.append_turn(base, make_items("b"), turn, begun=True)
+        assert turn == await store.get("ann", turn.id)
+        assert not await store.finish(turn)
+        assert placed("ab") == await store.conversations.items("ann", "conv_x")
+        assert turn.id == (await stands(store)).response
+
+    async def test_append_a_turn_that_was_begun_and_deleted(self, store: BothStores) -> None:
+        """If a begun turn was deleted meanwhile it stays so; what it brought is added."""
+        base = await opened(store)
+        await store.begin(make_turn("t"))
+        await store.delete("ann", "resp_t")
+        turn = make_turn("t")
+        assert await store.conversations.append_turn(base, make_items("b"), turn, begun=True)
+        assert await store.get("ann", "resp_t") is None
+        assert placed("b") == await store.conversations.items("ann", "conv_x")
+
     async def test_changed_meanwhile(self, store: BothStores) -> None:
         """After an addition or a deletion by somebody else neither turn nor items are kept."""
         conversations = store.conversations

@@ -481,6 +481,38 @@ async def test_continue(
     assert essence(resent.json()) == essence(continued)
 
 
+async def test_conversation(server: Serving, http: HttpConnection) -> None:
+    """A conversation is busy while a background response runs in it, and grows at its end."""
+    path = f"/v1/conversations/{(await http.request('POST', '/v1/conversations', {})).json()['id']}"
+
+    async def texts() -> list[str]:
+        listed = (await http.request("GET", f"{path}/items?order=asc")).json()["data"]
+        return [item["content"][0]["text"] for item in listed]
+
+    conversation = path.rpartition("/")[2]
+    running = (await http.create(**STALLED, conversation=conversation)).json()
+    assert {"id": conversation} == running["conversation"]
+    locked = await http.create(**QUICK, conversation=conversation)
+    assert (409, "conversation_locked") == (locked.status, locked.error()["code"])
+    await http.request("POST", f"/v1/responses/{running['id']}/cancel")
+    assert [] == await texts()
+
+    said = []
+    for question in ("One?", "Two?"):
+        asked = {**QUICK, "input": question, "conversation": conversation}
+        begun = (await http.create(**asked)).json()
+        response = await ended(server, begun["id"])
+        assert "completed" == response["status"]
+        said += [question, response["output"][0]["content"][0]["text"]]
+        assert said == await texts()
+        listed = await http.request("GET", f"/v1/responses/{begun['id']}/input_items?order=asc")
+        assert said[:-1] == [item["content"][0]["text"] for item in listed.json()["data"]]
+    fields: Json = {"model": "sim", "input": "Three?"}
+    by_name = await http.create(**fields, conversation=conversation)
+    by_response = await http.create(**fields, previous_response_id=begun["id"])
+    assert essence(by_name.json()) == essence(by_response.json())
+
+
 async def test_input_items_of_a_running_response(http: HttpConnection) -> None:
     """What went in can be listed while it runs."""
     response_id = (await http.create(**STALLED)).json()["id"]

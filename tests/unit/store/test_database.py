@@ -18,7 +18,16 @@ from tests.contracts.store import make_turn
 from turnwire.errors import ParentNotKept, StoreError
 from turnwire.store.conversation_tables import KeepConversation
 from turnwire.store.conversations import StoredConversation
-from turnwire.store.database import MAX_SWEPT, MIGRATIONS, Database, Deletion, Write, use_wal
+from turnwire.store.database import (
+    MAX_SWEPT,
+    MIGRATIONS,
+    Begun,
+    Database,
+    Deletion,
+    Finished,
+    Write,
+    use_wal,
+)
 
 LINGER = 100.0
 
@@ -69,21 +78,29 @@ def test_files_are_private(tmp_path: Path) -> None:
     assert {"turns.db": 0o600, "turns.db-wal": 0o600, "turns.db-shm": 0o600} == modes
 
 
-def test_a_file_of_the_first_schema(path: Path) -> None:
-    """A file that an earlier version wrote keeps its turns and gets tables for conversations."""
+@pytest.mark.parametrize(
+    ("version", "newer"),
+    [(1, ["running", "conversation_item", "conversation"]), (2, ["running"])],
+)
+def test_a_file_of_an_earlier_schema(path: Path, version: int, newer: list[str]) -> None:
+    """A file that an earlier version wrote keeps its turns and gets the tables it lacks."""
     database = open_database(path)
     database.commit([make_turn("a")], 0.0)
     database.close()
     with closing(connect(path)) as connection:
-        connection.execute("DROP TABLE conversation_item")
-        connection.execute("DROP TABLE conversation")
-        connection.execute("PRAGMA user_version = 1")
+        for table in newer:
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute(f"PRAGMA user_version = {version}")
     database = open_database(path)
-    write = KeepConversation(StoredConversation(id="conv_x", owner="ann", created_at=1), [])
-    outcomes = database.commit([write], 0.0).outcomes
+    writes: list[Write] = [
+        KeepConversation(StoredConversation(id="conv_x", owner="ann", created_at=1), []),
+        Begun(make_turn("b")),
+        Finished(make_turn("b")),
+    ]
+    outcomes = database.commit(writes, 0.0).outcomes
     turn = database.get("ann", "resp_a")
     database.close()
-    assert ([True], make_turn("a")) == (outcomes, turn)
+    assert ([True, True, True], make_turn("a")) == (outcomes, turn)
 
 
 def test_reopen(path: Path) -> None:

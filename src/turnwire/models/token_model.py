@@ -16,7 +16,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -37,9 +37,7 @@ from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
-from turnwire.rendering.chatml import Renderer, Turn
-from turnwire.rendering.grammar import constraint as build_constraint
-from turnwire.rendering.parser import OutputParser
+from turnwire.rendering.base import Template
 from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
 __all__ = ["Preamble", "PreparedTokens", "TokenModel", "TokenView"]
@@ -71,7 +69,7 @@ class TokenView(Struct, frozen=True, eq=False):
     preamble: Preamble
     segment: TokenArray
     tokens: Tokens
-    turn: Turn
+    turn: Any
 
 
 class TokenModel:
@@ -83,7 +81,7 @@ class TokenModel:
     """
 
     def __init__(
-        self, name: str, renderer: Renderer, engine: Engine, *, every_schema: bool = False
+        self, name: str, renderer: Template, engine: Engine, *, every_schema: bool = False
     ) -> None:
         """Join the two.
 
@@ -194,7 +192,7 @@ class TokenModel:
         """Leave the view of `context` on it; return it with mode, reason and tokens made."""
         parent = context.parent
         if parent is None:
-            view, made = self._append(context, Turn(), preamble.tokens, preamble)
+            view, made = self._append(context, self.renderer.start(), preamble.tokens, preamble)
             return view, "full", "first", made
         before = parent.view
         if isinstance(before, TokenView) and before.vocabulary == self.renderer.fingerprint:
@@ -204,7 +202,7 @@ class TokenModel:
             reason = "preamble"
         else:
             reason = "model" if before is not None else "restored"
-        tokens, turn, total = preamble.tokens, Turn(), 0
+        tokens, turn, total = preamble.tokens, self.renderer.start(), 0
         for link in parent.links():
             known = link.view
             if isinstance(known, TokenView) and known.vocabulary == self.renderer.fingerprint:
@@ -221,14 +219,14 @@ class TokenModel:
         return view, mode, reason, total + made
 
     def _append(
-        self, context: Context, turn: Turn, tokens: Tokens, preamble: Preamble
+        self, context: Context, turn: Any, tokens: Tokens, preamble: Preamble
     ) -> tuple[TokenView, int]:
         segment, turn, made = self._render(context, turn)
         view = TokenView(self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn)
         context.view = view
         return view, made
 
-    def _render(self, link: Context, turn: Turn) -> tuple[TokenArray, Turn, int]:
+    def _render(self, link: Context, turn: Any) -> tuple[TokenArray, Any, int]:
         ours = link.vocabulary == self.renderer.fingerprint
         rendered = self.renderer.extend(
             turn,
@@ -256,8 +254,7 @@ class TokenModel:
             if key in self._constraints:
                 self._constraints.move_to_end(key)
                 return self._constraints[key]
-            made = build_constraint(
-                self.renderer,
+            made = self.renderer.constraint(
                 tools,
                 choice,
                 parallel=settings.parallel_tool_calls,
@@ -330,7 +327,7 @@ class PreparedTokens:
         settings = self._settings
         # What looks like a call is text where calls are ruled out.
         offered = settings.tools.offered if settings.tool_choice.mode != "none" else {}
-        parser = OutputParser(self._model.renderer, offered, thinking=self._thinking)
+        parser = self._model.renderer.parser(offered, thinking=self._thinking)
         sampled = self._sampled
         cut = False
         async with aclosing(self._model.engine.generate(self._request)) as deltas:

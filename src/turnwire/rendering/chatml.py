@@ -28,12 +28,13 @@ text render to nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import Enum
 
 import msgspec
 from msgspec import Struct
 
+from turnwire.constraint import Constraint
 from turnwire.errors import ConfigError
 from turnwire.protocol.items import (
     ContentPart,
@@ -51,15 +52,16 @@ from turnwire.protocol.items import (
     Reasoning,
     Refusal,
 )
-from turnwire.protocol.tools import OfferedTool, ToolSet
+from turnwire.protocol.requests import TextFormat
+from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering import call
+from turnwire.rendering.base import Label, Rendered
+from turnwire.rendering.grammar import constraint
+from turnwire.rendering.parser import OutputParser
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray, token_array
 
 __all__ = ["NO_TURN", "Label", "Last", "Marks", "Rendered", "Renderer", "Turn"]
-
-Label = tuple[str, int]
-"""What an output is rendered under: (the tool's name, the call's ordinal)."""
 
 
 class Last(Enum):
@@ -111,22 +113,8 @@ _MARK_NAMES = (
 )
 
 
-class Rendered(Struct, frozen=True):
-    """New items as ids.
-
-    Attributes:
-        ids: What they add to the conversation, shape (k,).
-        turn: Where the rendering stands behind them.
-        num_tokenised: How many of the ids the tokenizer made for this call.
-    """
-
-    ids: TokenArray
-    turn: Turn
-    num_tokenised: int
-
-
 class Renderer:
-    """The template over one vocabulary. Pure: it remembers nothing of a conversation.
+    """The template over one vocabulary; a `Template`.
 
     Attributes:
         tokenizer: The vocabulary.
@@ -163,6 +151,10 @@ class Renderer:
             Last.REASONING: (token_array((marks.think,)), token_array((marks.end_think,))),
             Last.CALL: (token_array((marks.tool_call,)), token_array((marks.end_tool_call,))),
         }
+
+    def start(self) -> Turn:
+        """No turn is open."""
+        return NO_TURN
 
     def preamble(self, instructions: str | None, tools: ToolSet) -> TokenArray:
         """The system turn in front of a conversation; no ids without instructions and tools."""
@@ -226,6 +218,31 @@ class Renderer:
             else:
                 all_ids += piece
         return Rendered(all_ids, turn, num_tokenised)
+
+    def parser(self, offered: Mapping[str, OfferedTool], *, thinking: bool) -> OutputParser:
+        """A parser for one output; see `Template.parser`."""
+        return OutputParser(self, offered, thinking=thinking)
+
+    def constraint(
+        self,
+        tools: ToolSet,
+        tool_choice: ToolChoice,
+        *,
+        parallel: bool,
+        text_format: TextFormat,
+        thinking_possible: bool,
+        every_schema: bool = False,
+    ) -> Constraint | None:
+        """The constraint of a turn; see `grammar.constraint`."""
+        return constraint(
+            self,
+            tools,
+            tool_choice,
+            parallel=parallel,
+            text_format=text_format,
+            thinking_possible=thinking_possible,
+            every_schema=every_schema,
+        )
 
     def _append(
         self,

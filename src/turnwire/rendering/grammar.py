@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 from llguidance import LLMatcher
@@ -31,8 +32,10 @@ from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat, TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering import call
-from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from turnwire.rendering.chatml import Renderer
 
 __all__ = ["constraint"]
 

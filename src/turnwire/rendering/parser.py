@@ -16,13 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from turnwire.parts import ItemFinished, Part, ReasoningDelta, TextDelta
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.call import CallReader
-from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.detokenizer import Detokenizer
 from turnwire.tokens import TokenArray, token_array
+
+if TYPE_CHECKING:
+    from turnwire.rendering.chatml import Renderer
 
 __all__ = ["OutputParser"]
 

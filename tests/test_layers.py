@@ -16,7 +16,7 @@ import pytest
 SRC = Path(__file__).parent.parent / "src"
 PACKAGE = SRC / "turnwire"
 
-LEAVES = frozenset({"constraint", "errors", "ids", "parts", "sealing", "tokens"})
+LEAVES = frozenset({"constraint", "errors", "gguf", "ids", "parts", "sealing", "tokens"})
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
@@ -31,6 +31,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "tokens": frozenset(),
     "constraint": frozenset(),
     "parts": frozenset({"tokens"}),
+    "gguf": frozenset({"errors"}),
     "sealing": frozenset({"errors"}),
     "config": LEAVES,
     "telemetry": LEAVES,

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from aiohttp import web_app
 from msgspec import Struct
 
 from turnwire.config import Config, KeyConfig, LimitsConfig, ServerConfig, StoreConfig
@@ -116,8 +117,13 @@ async def serving(
     renderer, vocabulary, author = shipped()
     engines = {name: SimEngine(vocabulary, profiles[name], author) for name in names}
     models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
-    async with serve(told, models=models, beat_sec=beat_sec, workers=workers) as server:
-        yield Serving(server, engines)
+    try:
+        async with serve(told, models=models, beat_sec=beat_sec, workers=workers) as server:
+            yield Serving(server, engines)
+    finally:
+        # aiohttp keeps the handlers of the last 1024 applications, and with them every engine
+        # of a test run: some gigabytes.
+        web_app._cached_build_middleware.cache_clear()
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -16,7 +16,9 @@ import pytest
 SRC = Path(__file__).parent.parent / "src"
 PACKAGE = SRC / "turnwire"
 
-LEAVES = frozenset({"constraint", "errors", "gguf", "ids", "parts", "sealing", "tokens"})
+LEAVES = frozenset(
+    {"constraint", "errors", "gguf", "ids", "logprobs", "parts", "sealing", "tokens"}
+)
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
@@ -30,7 +32,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "ids": frozenset(),
     "tokens": frozenset(),
     "constraint": frozenset(),
-    "parts": frozenset({"tokens"}),
+    "logprobs": frozenset(),
+    "parts": frozenset({"logprobs", "tokens"}),
     "gguf": frozenset({"errors"}),
     "sealing": frozenset({"errors"}),
     "config": LEAVES,

@@ -2,8 +2,11 @@
 
 Parts are the one shape between whatever answers a turn and the emitter that turns them into
 the protocol's events. Deltas of one kind that follow each other belong to one item, until
-`ItemFinished`; the next delta opens a new item. `Finished` is the last part; an item that is
-still open then was cut.
+`ItemFinished`; the next delta opens a new item. Text and refusal are deltas of one kind: both are
+parts of a message. `Finished` is the last part; an item that is still open then was cut.
+
+A message may have a phase. A model family that names it first says `MessageStarted`; one that
+shows it by what comes next says it in `ItemFinished`; most have none and say nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from turnwire.logprobs import LogProb
 from turnwire.tokens import TokenArray
 
 __all__ = [
@@ -19,10 +23,16 @@ __all__ = [
     "CallStarted",
     "Finished",
     "ItemFinished",
+    "MessageStarted",
     "Part",
+    "Phase",
     "ReasoningDelta",
+    "RefusalDelta",
     "TextDelta",
 ]
+
+Phase = Literal["commentary", "final_answer"]
+"""Whether a message is said on the way or is the answer (protocol.md section 3.1)."""
 
 
 class ReasoningDelta(Struct, frozen=True):
@@ -31,8 +41,27 @@ class ReasoningDelta(Struct, frozen=True):
     text: str
 
 
+class MessageStarted(Struct, frozen=True):
+    """A message opens whose phase is known; a delta opens one without it."""
+
+    phase: Phase
+
+
 class TextDelta(Struct, frozen=True):
-    """More message text."""
+    """More message text.
+
+    Attributes:
+        text: The text.
+        logprobs: Its tokens, if they were asked for. The last of them may end in the middle of a
+            character that comes later, or the first have begun in one that came before.
+    """
+
+    text: str
+    logprobs: tuple[LogProb, ...] = ()
+
+
+class RefusalDelta(Struct, frozen=True):
+    """More of the words with which the model declines: a content part of its own in a message."""
 
     text: str
 
@@ -58,9 +87,11 @@ class ItemFinished(Struct, frozen=True):
     Attributes:
         sampled: Its token ids as the model sampled them, without the template's own tokens
             around them; None from models that do not speak in tokens.
+        phase: Of the message that ends here, where that shows only now; else None.
     """
 
     sampled: TokenArray | None = None
+    phase: Phase | None = None
 
 
 class Finished(Struct, frozen=True, kw_only=True):
@@ -82,4 +113,13 @@ class Finished(Struct, frozen=True, kw_only=True):
     num_reasoning_tokens: int
 
 
-Part = ReasoningDelta | TextDelta | CallStarted | CallArguments | ItemFinished | Finished
+Part = (
+    ReasoningDelta
+    | MessageStarted
+    | TextDelta
+    | RefusalDelta
+    | CallStarted
+    | CallArguments
+    | ItemFinished
+    | Finished
+)

@@ -38,6 +38,7 @@ from turnwire.errors import (
 from turnwire.history import History, Put
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
+from turnwire.models.takes import check_taken
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
 from turnwire.protocol.codec import (
@@ -49,6 +50,7 @@ from turnwire.protocol.codec import (
 )
 from turnwire.protocol.events import ResponseFailed
 from turnwire.protocol.items import Item
+from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
 from turnwire.session.coalescer import Coalescer
@@ -246,6 +248,10 @@ class Turns:
         stored = await self.history.referred(order.owner, items)
         before = talk.seen() if talk is not None else parent
         opened = self.history.open_items(order.owner, before, items, stored)
+        media = media_in(opened)
+        check_media(media)
+        origin = "conversation" if talk is not None else "previous_response_id"
+        check_taken(model.name, model.takes, before, media, origin=origin)
         if talk is not None:
             if request.store is not False:
                 opened = await self.conversations.admit(order.owner, talk, items, opened)
@@ -262,6 +268,9 @@ class Turns:
             effort=reasoning.effort if reasoning else None,
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
+            presence_penalty=request.presence_penalty or 0.0,
+            frequency_penalty=request.frequency_penalty or 0.0,
+            top_logprobs=request.wanted_logprobs,
             max_output_tokens=request.max_output_tokens,
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},

@@ -16,6 +16,7 @@ from turnwire.config import Config, KeyConfig, LimitsConfig, ServerConfig, Store
 from turnwire.engines.author import Author
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
+from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
@@ -116,7 +117,7 @@ async def serving(
     """Serve while the context is open; fresh engines, a shared tokenizer and template."""
     renderer, vocabulary, author = shipped()
     engines = {name: SimEngine(vocabulary, profiles[name], author) for name in names}
-    models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
+    models = [SimModel(TokenModel(name, renderer, engine)) for name, engine in engines.items()]
     try:
         async with serve(told, models=models, beat_sec=beat_sec, workers=workers) as server:
             yield Serving(server, engines)

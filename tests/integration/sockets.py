@@ -31,6 +31,7 @@ from turnwire.config import KeyConfig, LimitsConfig, WebSocketConfig
 from turnwire.engines.author import Author
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
+from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
@@ -66,7 +67,7 @@ async def served(
     """Serve while the context is open, with timers that are looked at often."""
     renderer, vocabulary, author = _parts()
     engines = {name: SimEngine(vocabulary, one, author) for name, one in profiles.items()}
-    models = [TokenModel(name, renderer, engine) for name, engine in engines.items()]
+    models = [SimModel(TokenModel(name, renderer, engine)) for name, engine in engines.items()]
     told = config(data_dir, keys=keys, limits=limits)
     told = structs.replace(
         told,

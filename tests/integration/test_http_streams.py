@@ -20,6 +20,7 @@ from tests.integration.wire import connect, read_sse, write_request
 
 from turnwire.config import SseConfig
 from turnwire.engines.sim import SimEngine, SimProfile
+from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.server.app import serve
 
@@ -32,7 +33,7 @@ async def streaming(folder: Path, sse: SseConfig) -> AsyncIterator[Serving]:
     renderer, vocabulary, author = shipped()
     engine = SimEngine(vocabulary, SimProfile(), author)
     told = structs.replace(config(folder), sse=sse)
-    models = [TokenModel("sim", renderer, engine)]
+    models = [SimModel(TokenModel("sim", renderer, engine))]
     async with serve(told, models=models, beat_sec=0.01) as server:
         yield Serving(server, {"sim": engine})
 

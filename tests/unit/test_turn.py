@@ -23,6 +23,7 @@ from turnwire.errors import (
 from turnwire.history import History
 from turnwire.models.base import RenderReport, Settings
 from turnwire.models.registry import Registry
+from turnwire.models.takes import TEXT_ONLY
 from turnwire.order import Order
 from turnwire.parts import Finished, ItemFinished, Part, TextDelta
 from turnwire.protocol.codec import encode_event
@@ -51,6 +52,7 @@ class Told:
     name = "told"
     num_slots = 1
     num_running = num_waiting = 0
+    takes = TEXT_ONLY
     report = RenderReport(mode="full", reason="first", num_tokenised=1)
     num_prompt_tokens = 1
 

@@ -27,6 +27,7 @@ from turnwire.protocol.items import (
     Reasoning,
     Refusal,
 )
+from turnwire.protocol.media import media_kinds
 from turnwire.tokens import TokenArray
 
 __all__ = ["Context"]
@@ -46,6 +47,7 @@ class Context:
             so that there are few of them, and an id is copied a few times over a whole chain.
         open_calls: Calls without an output after the last item, by call_id.
         calls_in_a_row: Calls at the very end with nothing between them.
+        holds: Types of the parts in the whole chain that are no text, such as `input_image`.
         num_items: Items in the whole chain.
         num_chars: Characters of text in the whole chain, a measure of its size in memory.
         stored_id: The response whose output this link is, if the store holds it and everything
@@ -58,6 +60,7 @@ class Context:
         "answers",
         "called",
         "calls_in_a_row",
+        "holds",
         "items",
         "num_chars",
         "num_items",
@@ -100,6 +103,8 @@ class Context:
             item.call_id for item in paired.items if isinstance(item, FunctionCall | CustomToolCall)
         )
         self.called: tuple[frozenset[str], ...] = _join(parent.called if parent else (), made)
+        kinds = media_kinds(paired.items)
+        self.holds: frozenset[str] = parent.holds | kinds if parent else kinds
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
         self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(_chars, paired.items))
         self.stored_id: str | None = None
@@ -158,7 +163,9 @@ def _chars(item: Item) -> int:
 
 def _part_chars(part: ContentPart) -> int:
     match part:
-        case InputText(text=text) | OutputText(text=text) | Refusal(refusal=text):
+        case OutputText(text=text, logprobs=logprobs):
+            return len(text) + sum(memoryview(raw).nbytes for raw in logprobs)
+        case InputText(text=text) | Refusal(refusal=text):
             return len(text)
         case InputImage(image_url=url):
             return len(url or "")

@@ -8,7 +8,8 @@ shape follows from token facts alone:
     with a constraint                  output that obeys it
     with a constraint and a trigger    the same, after the trigger, as long as there were fewer
                                        rounds of tool calls since the last user turn than
-                                       `tool_calls` asks for; else a message
+                                       `tool_calls` asks for; else a message. With `phases` some
+                                       words come before the trigger
     then                               a stop token
 """
 
@@ -33,6 +34,8 @@ __all__ = ["Author", "Controls", "InvalidHint", "Output", "read_controls"]
 
 # Longer than any answer to a sensible schema; where it ends, the output has run away.
 _MAX_SAMPLED = 4096
+# Tokens of what is said before calls.
+_NUM_COMMENTS = 12
 
 
 class InvalidHint(EngineError):
@@ -59,6 +62,9 @@ class Controls(Struct, frozen=True, kw_only=True):
         fail_after: Fail once so many tokens were produced, or None.
         stall_sec: Wait so long before the first token.
         reject: Refuse the request.
+        refusal: The message is a refusal; the model's to say, the words are the same.
+        phases: Messages have a phase, which is the model's to say; calls that are made freely have
+            some words before them.
     """
 
     output_tokens: int = 64
@@ -67,6 +73,8 @@ class Controls(Struct, frozen=True, kw_only=True):
     fail_after: int | None = None
     stall_sec: float = 0.0
     reject: bool = False
+    refusal: bool = False
+    phases: bool = False
 
 
 _DEFAULT_CONTROLS = Controls()
@@ -91,6 +99,8 @@ def read_controls(hints: Mapping[str, str]) -> Controls:
                 values["tool_calls"] = _read_int(name, hints[name], 0, 1_000_000)
             case "sim.parallel_calls":
                 values["parallel_calls"] = _read_int(name, hints[name], 1, 128)
+            case "sim.refusal" | "sim.phases":
+                values[name.removeprefix("sim.")] = _read_bool(name, hints[name])
             case "sim.fault":
                 values.update(_read_fault(name, hints[name]))
             case _:
@@ -102,6 +112,12 @@ def _read_int(name: str, text: str, least: int, most: int) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 9 and least <= int(text) <= most:
         return int(text)
     raise InvalidHint(name, f"{name} must be a whole number from {least} to {most}.")
+
+
+def _read_bool(name: str, text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidHint(name, f"{name} must be true or false.")
+    return text == "true"
 
 
 def _read_fault(name: str, text: str) -> dict[str, int | float | bool]:
@@ -176,9 +192,15 @@ class Author:
             ids = self._babble.text(b"think" + seed, num_thoughts)
             ids.append(self._think_end)
         room = limit - len(ids)
-        if constraint is not None and (
-            constraint.trigger is None or reading.num_call_rounds < controls.tool_calls
-        ):
+        free = constraint is None or constraint.trigger is not None
+        calls = reading.num_call_rounds < controls.tool_calls
+        if constraint is not None and (calls or not free):
+            if free and controls.phases:
+                if room <= _NUM_COMMENTS:
+                    ids += self._babble.text(b"comment" + seed, room)
+                    return _cut_at_stop(Output(ids, "length"), stop)
+                ids += self._babble.text(b"comment" + seed, _NUM_COMMENTS)
+                room -= _NUM_COMMENTS
             guide = self._guides.start(constraint, reading.last)
             for id_ in ids:
                 guide.commit(id_)

@@ -8,6 +8,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from turnwire.constraint import Constraint
+from turnwire.logprobs import Scores
 from turnwire.tokens import Tokens
 
 __all__ = ["Delta", "Engine", "FinishReason", "Generation"]
@@ -27,6 +28,9 @@ class Generation(Struct, frozen=True, kw_only=True):
         stop: Token ids that end the output; the one sampled is yielded as the last id.
         temperature: 0 is greedy.
         top_p: Nucleus, 0 to 1.
+        presence_penalty: -2 to 2, taken off the logit of each token that the output holds already.
+        frequency_penalty: -2 to 2, taken off as many times as the output holds the token.
+        top_logprobs: Score the tokens, with so many alternatives each, 0 to 20; None for no scores.
         seed: For engines that can repeat themselves; None for any.
         constraint: A grammar the output obeys, or None.
         session: Opaque key of the conversation: an affinity hint, never a promise.
@@ -39,6 +43,9 @@ class Generation(Struct, frozen=True, kw_only=True):
     stop: frozenset[int] = frozenset()
     temperature: float = 1.0
     top_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_logprobs: int | None = None
     seed: int | None = None
     constraint: Constraint | None = None
     session: str = ""
@@ -54,11 +61,14 @@ class Delta(Struct, frozen=True):
         finish: Set in the last delta, and only there.
         num_cached: Leading prompt tokens the engine did not compute again: its own true
             count. Set in the first delta, and only there.
+        logprobs: Parallel to `ids`, if they were asked for and the engine has them: of the model's
+            own distribution, whatever temperature, penalties and constraint made of it.
     """
 
     ids: Sequence[int]
     finish: FinishReason | None = None
     num_cached: int | None = None
+    logprobs: Sequence[Scores] | None = None
 
 
 class Engine(Protocol):

@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from turnwire.engines.author import Author, Controls, InvalidHint, Output, read_controls
 from turnwire.engines.base import Delta, FinishReason, Generation
+from turnwire.engines.likelihood import Likelihood
 from turnwire.engines.prefix_cache import PrefixCache
 from turnwire.engines.reading import Reader, Reading
 from turnwire.engines.slots import Slots
@@ -123,6 +124,8 @@ class SimEngine:
         self._slots = Slots(self._profile.slots, self._profile.max_waiting)
         self._sleeping: set[asyncio.Future[None]] = set()
         self._closed = False
+        special = frozenset(vocabulary.special.values())
+        self._words = [id_ for id_ in range(len(vocabulary)) if id_ not in special]
         # One delta per token serves every stream: it is the same each time.
         self._deltas = [Delta((id_,)) for id_ in range(len(vocabulary))]
 
@@ -190,16 +193,15 @@ class SimEngine:
     async def _burst(self, request: Generation) -> AsyncGenerator[Delta, None]:
         run = await self._begin(request)
         try:
-            deltas = self._deltas
+            deltas, scored = self._deltas, run.likelihood is not None
             for id_ in run.body:
                 num_sent = run.num_sent = run.num_sent + 1
-                if num_sent == 1:
-                    yield Delta((id_,), run.finish(1), run.num_cached)
-                elif num_sent == run.num_ids:
-                    yield Delta((id_,), run.finish(num_sent))
-                    return
-                else:
+                if 1 < num_sent < run.num_ids and not scored:
                     yield deltas[id_]
+                else:
+                    yield run.delta(num_sent - 1, num_sent)
+                    if num_sent == run.num_ids:
+                        return
                 if not num_sent % _TOKENS_PER_STEP:
                     await asyncio.sleep(0)
                 if self._closed:
@@ -221,7 +223,7 @@ class SimEngine:
                     await self._sleep(max(_MIN_SLEEP_SEC, profile.due_sec(begin) - elapsed))
                     continue
                 run.num_sent = end
-                yield Delta(run.body[begin:end], run.finish(end), None if begin else run.num_cached)
+                yield run.delta(begin, end)
                 if self._closed and end < num_whole:
                     raise EngineError("the engine was closed")
             run.fail_if_asked()
@@ -247,7 +249,10 @@ class SimEngine:
                 self._profile.prefill_sec(prompt.length - num_cached) + controls.stall_sec
             )
             self._cache.insert(request.cache_salt, prompt.digests())
-            return _Run(prompt, num_cached, output, controls.fail_after, request.cache_salt)
+            run = _Run(prompt, num_cached, output, controls.fail_after, request.cache_salt)
+            if request.top_logprobs is not None:
+                run.likelihood = Likelihood(prompt.seed(), self._words, request.top_logprobs)
+            return run
         except BaseException:
             self._slots.release()
             raise
@@ -310,9 +315,19 @@ class _Run:
         body: The ids that it will yield: all of its output, or the part before its failure.
         num_ids: Size of the whole output.
         num_sent: How many it has yielded.
+        likelihood: The scores of its output, if they were asked for.
     """
 
-    __slots__ = ("_finish", "body", "num_cached", "num_ids", "num_sent", "prompt", "salt")
+    __slots__ = (
+        "_finish",
+        "body",
+        "likelihood",
+        "num_cached",
+        "num_ids",
+        "num_sent",
+        "prompt",
+        "salt",
+    )
 
     def __init__(
         self, prompt: Reading, num_cached: int, output: Output, fail_after: int | None, salt: str
@@ -323,11 +338,21 @@ class _Run:
         self.num_sent = 0
         self.num_ids = len(output.ids)
         self.body = output.ids if fail_after is None else output.ids[:fail_after]
-        self._finish = output.finish
+        self._finish: FinishReason = output.finish
+        self.likelihood: Likelihood | None = None
 
-    def finish(self, num_sent: int) -> FinishReason | None:
-        """What the delta that makes it `num_sent` tokens must say."""
-        return self._finish if num_sent == self.num_ids else None
+    def delta(self, begin: int, end: int) -> Delta:
+        """The delta of the ids from `begin` up to `end`, with all that it must say."""
+        ids = self.body[begin:end]
+        scored = self.likelihood
+        return Delta(
+            ids,
+            self._finish if end == self.num_ids else None,
+            None if begin else self.num_cached,
+            None
+            if scored is None
+            else [scored.of(begin + place, id_) for place, id_ in enumerate(ids)],
+        )
 
     def fail_if_asked(self) -> None:
         """Raise the failure that the request asked for, if there is one."""

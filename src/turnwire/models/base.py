@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from msgspec import Struct
 
 from turnwire.context.chain import Context
+from turnwire.models.takes import Takes
 from turnwire.parts import Finished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import PlainTextFormat, TextFormat
@@ -33,6 +34,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         owner: Whose turn it is; prefix caches are not shared between owners.
         instructions: This request's own; they never carry over.
         effort: Reasoning effort, or None for no reasoning.
+        presence_penalty: -2 to 2.
+        frequency_penalty: -2 to 2.
+        top_logprobs: Text comes with the log probabilities of its tokens and of so many
+            alternatives to each; None for text alone. A model that has none sends none.
         max_output_tokens: Visible plus reasoning tokens, or None for the window's rest.
         session: Opaque key for affinity: `prompt_cache_key` or the conversation's root.
         hints: The request's metadata; only simulating models read it.
@@ -49,6 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     effort: str | None = None
     temperature: float = 1.0
     top_p: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    top_logprobs: int | None = None
     max_output_tokens: int | None = None
     session: str = ""
     hints: Mapping[str, str] = {}
@@ -123,6 +131,11 @@ class Model(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def takes(self) -> Takes:
+        """What it takes beside text; the rest is refused before it is asked."""
+        ...
 
     @property
     def num_slots(self) -> int:

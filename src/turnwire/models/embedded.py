@@ -10,6 +10,7 @@ from __future__ import annotations
 from turnwire.engines.author import Author
 from turnwire.engines.sim import SIM_PROFILES, SimEngine
 from turnwire.engines.vocabulary import Vocabulary
+from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
@@ -17,7 +18,7 @@ from turnwire.rendering.tokenizer import Tokenizer
 __all__ = ["embedded_models"]
 
 
-def embedded_models() -> list[TokenModel]:
+def embedded_models() -> list[SimModel]:
     """Build the simulated models; they share one tokenizer, template and grammar cache."""
     tokenizer = Tokenizer.shipped()
     renderer = Renderer(tokenizer)
@@ -26,6 +27,8 @@ def embedded_models() -> list[TokenModel]:
     )
     author = Author(vocabulary)
     return [
-        TokenModel(name, renderer, SimEngine(vocabulary, profile, author), every_schema=True)
+        SimModel(
+            TokenModel(name, renderer, SimEngine(vocabulary, profile, author), every_schema=True)
+        )
         for name, profile in SIM_PROFILES.items()
     ]

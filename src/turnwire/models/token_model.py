@@ -33,11 +33,13 @@ from turnwire.errors import (
     Overloaded,
 )
 from turnwire.models.base import RenderMode, RenderReport, Settings
+from turnwire.models.takes import TEXT_ONLY, Takes
 from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
 from turnwire.rendering.base import Template
+from turnwire.rendering.logprobs import ScoredParser
 from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
 __all__ = ["Preamble", "PreparedTokens", "TokenModel", "TokenView"]
@@ -78,7 +80,10 @@ class TokenModel:
     Attributes:
         name: As clients ask for it.
         engine: Where the tokens come from.
+        takes: Text alone: a prompt is made of words.
     """
+
+    takes: Final[Takes] = TEXT_ONLY
 
     def __init__(
         self, name: str, renderer: Template, engine: Engine, *, every_schema: bool = False
@@ -136,6 +141,9 @@ class TokenModel:
             stop=self.renderer.stop,
             temperature=settings.temperature,
             top_p=settings.top_p,
+            presence_penalty=settings.presence_penalty,
+            frequency_penalty=settings.frequency_penalty,
+            top_logprobs=settings.top_logprobs,
             constraint=self._constraint(settings, thinking),
             session=settings.session,
             cache_salt=settings.owner,
@@ -327,7 +335,10 @@ class PreparedTokens:
         settings = self._settings
         # What looks like a call is text where calls are ruled out.
         offered = settings.tools.offered if settings.tool_choice.mode != "none" else {}
-        parser = self._model.renderer.parser(offered, thinking=self._thinking)
+        renderer = self._model.renderer
+        parser = renderer.parser(offered, thinking=self._thinking)
+        wanted = self._request.top_logprobs is not None
+        scored = ScoredParser(parser, renderer.tokenizer) if wanted else None
         sampled = self._sampled
         cut = False
         async with aclosing(self._model.engine.generate(self._request)) as deltas:
@@ -336,14 +347,14 @@ class PreparedTokens:
                 if delta.num_cached is not None:
                     self._num_cached = delta.num_cached
                 self._num_output += len(ids)
-                for part in parser.feed(ids):
+                for part in scored.feed(ids, delta.logprobs) if scored else parser.feed(ids):
                     if type(part) is ItemFinished:
                         sampled.append(part.sampled)
                         self._num_reasoning = parser.num_reasoning_tokens
                     yield part
                 if delta.finish is not None:
                     cut = delta.finish == "length"
-        for part in parser.finish(cut=cut):
+        for part in (scored or parser).finish(cut=cut):
             if type(part) is ItemFinished:
                 sampled.append(part.sampled)
             yield part

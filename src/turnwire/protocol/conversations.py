@@ -12,6 +12,7 @@ from msgspec.json import Decoder, encode
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.item_codec import decode_items
 from turnwire.protocol.items import Item
+from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, Metadata
 from turnwire.protocol.validation import FAULTS, CheckedDecoder, explain
 
@@ -127,7 +128,8 @@ def items_of(raw: Raw, *, least: int = 0) -> Sequence[Item]:
         least: How many there must be.
 
     Raises:
-        InvalidRequest: it is no list, too short or too long, or an item is not one.
+        InvalidRequest: it is no list, too short or too long, or an item is not one, or holds an
+            image or a file that is none.
     """
     if not least and bytes(raw) in (b"", b"null"):
         return ()
@@ -140,7 +142,9 @@ def items_of(raw: Raw, *, least: int = 0) -> Sequence[Item]:
             code="array_below_min_length" if short else "array_above_max_length",
             param="items",
         )
-    return decode_items(raw, "items")
+    items = decode_items(raw, "items")
+    check_media(media_in(items, "items"))
+    return items
 
 
 def encode_conversation(conversation_id: str, created_at: int, metadata: bytes) -> bytes:

@@ -147,6 +147,15 @@ class CreateResponse(Struct, kw_only=True):
     generate: bool | None = None
 
     @property
+    def wanted_logprobs(self) -> int | None:
+        """Alternatives to show for each token of a text, or None for no log probabilities.
+
+        `include` asks for them; so does `top_logprobs` above 0 alone ([D], section 2).
+        """
+        included = "message.output_text.logprobs" in (self.include or ())
+        return (self.top_logprobs or 0) if included else (self.top_logprobs or None)
+
+    @property
     def warm_up(self) -> bool:
         """Whether only the prefix is to be prepared; `prewarm` overrides `generate` (8.3)."""
         options = self.prompt_cache_options

@@ -23,13 +23,15 @@ from turnwire.protocol.items import (
     InputImage,
     Item,
     Message,
+    OutputText,
     Reasoning,
 )
 
-__all__ = ["shown_item", "shown_response"]
+__all__ = ["shown_item", "shown_response", "unscored"]
 
 SEAL: Final = "reasoning.encrypted_content"
 IMAGE: Final = "message.input_image.image_url"
+LOGPROBS: Final = "message.output_text.logprobs"
 
 _FIELDS: Final = Decoder(dict[str, Raw])
 
@@ -39,14 +41,15 @@ class _Kind(Struct):
 
 
 _KIND: Final = Decoder(_Kind)
-_ITEMS: Final = Decoder(list[Raw])
+_LIST: Final = Decoder(list[Raw])
+EMPTY: Final = Raw(b"[]")
 
 
 def shown_response(response: bytes, output: bytes, include: Collection[str]) -> bytes:
     """The response object as it may be read.
 
     The seal of its reasoning shows if `include` asks for it now, whether or not it did when the
-    response was created.
+    response was created; log probabilities if they were asked for then and now.
 
     Args:
         response: The object as it ended.
@@ -56,10 +59,11 @@ def shown_response(response: bytes, output: bytes, include: Collection[str]) -> 
     Returns:
         The same bytes if nothing had to change.
     """
+    response = unscored(response, include)
     if b'"type":"reasoning"' not in response:  # our own encoder wrote it: no spaces
         return response
     fields = _FIELDS.decode(response)
-    items = _ITEMS.decode(fields["output"])
+    items = _LIST.decode(fields["output"])
     seals: dict[str | None, str] = {}
     if SEAL in include:
         seals = {
@@ -70,6 +74,28 @@ def shown_response(response: bytes, output: bytes, include: Collection[str]) -> 
     changed = [_reasoning(raw, seals, keep=SEAL in include) for raw in items]
     fields["output"] = Raw(msgspec.json.encode(changed))
     return msgspec.json.encode(fields)
+
+
+def unscored(response: bytes, include: Collection[str]) -> bytes:
+    """The response object without log probabilities, unless `include` asks for them."""
+    if LOGPROBS in include or b'"logprobs":[{' not in response:
+        return response
+    fields = _FIELDS.decode(response)
+    changed = [_unscored_item(raw) for raw in _LIST.decode(fields["output"])]
+    fields["output"] = Raw(msgspec.json.encode(changed))
+    return msgspec.json.encode(fields)
+
+
+def _unscored_item(raw: Raw) -> Raw:
+    if _KIND.decode(raw).type != "message":
+        return raw
+    fields = _FIELDS.decode(raw)
+    parts = [_FIELDS.decode(part) for part in _LIST.decode(fields["content"])]
+    for part in parts:
+        if "logprobs" in part:
+            part["logprobs"] = EMPTY
+    fields["content"] = Raw(msgspec.json.encode(parts))
+    return Raw(msgspec.json.encode(fields))
 
 
 def _reasoning(raw: Raw, seals: Mapping[str | None, str], *, keep: bool) -> Raw:
@@ -97,18 +123,32 @@ def shown_item(item: Item, include: Collection[str]) -> Item:
             sealed = item.encrypted_content if SEAL in include else None
             return structs.replace(item, content=None, encrypted_content=sealed)
         case Message():
-            content = item.content
-            if IMAGE not in include:
-                content = tuple(_without_url(part) for part in content)
+            content = tuple(_shown_part(part, include) for part in item.content)
             # Items of a list have a status (section 13), also those that came without one.
             return structs.replace(item, content=content, status=item.status or "completed")
-        case FunctionCall() | CustomToolCall() | FunctionCallOutput() | CustomToolCallOutput():
+        case FunctionCall() | CustomToolCall():
             return structs.replace(item, status=item.status or "completed")
+        case FunctionCallOutput() | CustomToolCallOutput():
+            output = item.output
+            if not isinstance(output, str):
+                output = tuple(
+                    _without_url(part)
+                    if isinstance(part, InputImage) and IMAGE not in include
+                    else part
+                    for part in output
+                )
+            return structs.replace(item, output=output, status=item.status or "completed")
         case _:
             return item
 
 
-def _without_url(part: ContentPart) -> ContentPart:
-    if not isinstance(part, InputImage):
-        return part
-    return structs.replace(part, image_url=None, detail=part.detail or "auto")
+def _shown_part(part: ContentPart, include: Collection[str]) -> ContentPart:
+    if isinstance(part, InputImage) and IMAGE not in include:
+        return _without_url(part)
+    if isinstance(part, OutputText) and part.logprobs and LOGPROBS not in include:
+        return structs.replace(part, logprobs=[])
+    return part
+
+
+def _without_url(image: InputImage) -> InputImage:
+    return structs.replace(image, image_url=None, detail=image.detail or "auto")

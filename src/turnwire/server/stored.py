@@ -17,7 +17,7 @@ from turnwire.server.auth import Authenticator
 from turnwire.server.background import Background
 from turnwire.server.query import page, retrieval, shown
 from turnwire.server.replay import replay
-from turnwire.server.shown import shown_item, shown_response
+from turnwire.server.shown import shown_item, shown_response, unscored
 from turnwire.server.streams import Streams
 from turnwire.store.base import StoredTurn
 
@@ -70,7 +70,7 @@ class StoredApi:
             after = -1 if asked.starting_after is None else asked.starting_after
             return await replay(request, run, run.log, after, self._streams)
         # While it runs, and with store:false, memory is all there is.
-        response = run.response if run is not None else b""
+        response = unscored(run.response, asked.include) if run is not None else b""
         if run is None or (run.ended and run.stored):
             turn = await self._turn(owner, response_id)
             if run is None or not outline(turn.response).running:  # else its end was not stored

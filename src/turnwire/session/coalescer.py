@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from turnwire.parts import CallArguments, Part, ReasoningDelta, TextDelta
+from turnwire.logprobs import LogProb
+from turnwire.parts import CallArguments, Part, ReasoningDelta, RefusalDelta, TextDelta
 
 __all__ = ["Coalescer"]
 
-Delta = TextDelta | ReasoningDelta | CallArguments
+Delta = TextDelta | RefusalDelta | ReasoningDelta | CallArguments
+
+CHARS_PER_LOGPROB: Final = 64
+"""About what a log probability takes on the wire: it counts as so much text."""
 
 
 class Coalescer:
@@ -18,12 +22,13 @@ class Coalescer:
         max_chars: What is held never grows larger: the caller is told to send it.
     """
 
-    __slots__ = ("_chars", "_kind", "_texts", "max_chars")
+    __slots__ = ("_chars", "_kind", "_logprobs", "_texts", "max_chars")
 
     def __init__(self, max_chars: int = 16_384) -> None:
         self.max_chars: Final = max_chars
         self._kind: type[Delta] | None = None
         self._texts: list[str] = []
+        self._logprobs: list[LogProb] = []
         self._chars = 0
 
     @property
@@ -40,6 +45,10 @@ class Coalescer:
         self._kind = kind
         self._texts.append(part.text)
         self._chars += len(part.text)
+        if type(part) is TextDelta and part.logprobs:
+            self._logprobs += part.logprobs
+            num_logprobs = sum(1 + len(one.top_logprobs) for one in part.logprobs)
+            self._chars += CHARS_PER_LOGPROB * num_logprobs
         if self._chars >= self.max_chars:
             ready += self.release()
         return ready
@@ -48,8 +57,12 @@ class Coalescer:
         """Return what is held, as one part."""
         if self._kind is None:
             return []
-        joined: Part = self._kind("".join(self._texts))
+        text = "".join(self._texts)
+        joined: Part = (
+            TextDelta(text, tuple(self._logprobs)) if self._logprobs else self._kind(text)
+        )
         self._kind = None
         self._texts = []
+        self._logprobs = []
         self._chars = 0
         return [joined]

@@ -22,13 +22,17 @@ from msgspec.json import encode
 
 from turnwire.errors import InvalidTransition, WireError
 from turnwire.ids import item_id
+from turnwire.logprobs import LogProb
 from turnwire.parts import (
     CallArguments,
     CallStarted,
     Finished,
     ItemFinished,
+    MessageStarted,
     Part,
+    Phase,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
 )
 from turnwire.protocol.codec import error_event
@@ -51,6 +55,7 @@ from turnwire.protocol.events import (
     ReasoningSummaryTextDone,
     ReasoningTextDelta,
     ReasoningTextDone,
+    RefusalDone,
     ResponseCompleted,
     ResponseCreated,
     ResponseFailed,
@@ -64,6 +69,9 @@ from turnwire.protocol.events import (
     SteerRejected,
     SteerSubmission,
 )
+from turnwire.protocol.events import (
+    RefusalDelta as RefusalDeltaEvent,
+)
 from turnwire.protocol.items import (
     CustomToolCall,
     FunctionCall,
@@ -76,6 +84,7 @@ from turnwire.protocol.items import (
     SummaryText,
 )
 from turnwire.protocol.responses import IncompleteDetails, Response, ResponseError, Usage
+from turnwire.session.content import Content, PartKind
 
 __all__ = ["TRANSITIONS", "Emitter", "ReasoningView", "Stage", "Step"]
 
@@ -161,9 +170,11 @@ class Emitter:
 
     __slots__ = (
         "_begun",
+        "_content",
         "_item_id",
         "_lane",
         "_open",
+        "_phase",
         "_text",
         "_view",
         "items",
@@ -194,6 +205,8 @@ class Emitter:
         self._view = reasoning or ReasoningView()
         self._begun = Raw()
         self._open: CallStarted | Literal["reasoning", "message"] | None = None
+        self._content = Content()
+        self._phase: Phase | None = None
         self._item_id = ""
         self._text: list[str] = []
 
@@ -255,13 +268,14 @@ class Emitter:
             self._move(Step.PART)
         opened = self._open
         match part:
-            case TextDelta(text):
-                if opened == "message":
-                    self._text.append(text)
-                    return [self._text_delta(text)]
-                events = self._open_message()
-                self._text.append(text)
-                events.append(self._text_delta(text))
+            case TextDelta(text, logprobs):
+                content = self._content
+                if content.kind == "output_text":
+                    content.add(text)
+                    return [self._text_delta(text, logprobs)]
+                events = self._open_part("output_text")
+                self._content.add(text)
+                events.append(self._text_delta(text, logprobs))
                 return events
             case CallArguments(text):
                 event = self._arguments_delta(text)
@@ -275,7 +289,15 @@ class Emitter:
             case CallStarted():
                 return self._open_call(part)
             case ItemFinished():
+                self._phase = part.phase or self._phase
                 return self._close_item("completed")
+            case RefusalDelta(text):
+                events = [] if self._content.kind == "refusal" else self._open_part("refusal")
+                self._content.add(text)
+                events.append(self._refusal_delta(text))
+                return events
+            case MessageStarted(phase):
+                return self._open_message(phase)
             case Finished():
                 return self.close(part)
 
@@ -394,20 +416,34 @@ class Emitter:
 
     # -- items
 
-    def _open_message(self) -> list[Event]:
+    def _open_message(self, phase: Phase | None) -> list[Event]:
         self._begin("message", "msg")
-        message = Message(id=self._item_id, status="in_progress", role="assistant", content=())
-        return [
-            self._added(message),
+        self._content = Content()
+        self._phase = phase
+        return [self._added(self._message("in_progress"))]
+
+    def _message(self, status: ItemStatus) -> Message:
+        return Message(
+            id=self._item_id,
+            status=status,
+            role="assistant",
+            content=tuple(self._content.closed),
+            phase=self._phase,
+        )
+
+    def _open_part(self, kind: PartKind) -> list[Event]:
+        events = self._close_part() if self._open == "message" else self._open_message(None)
+        events.append(
             ContentPartAdded(
                 sequence_number=self._next(),
                 stream_id=self._lane,
                 item_id=self._item_id,
                 output_index=len(self.items),
-                content_index=0,
-                part=EMPTY_TEXT_PART,
-            ),
-        ]
+                content_index=self._content.index,
+                part=self._content.open(kind),
+            )
+        )
+        return events
 
     def _open_reasoning(self) -> list[Event]:
         self._begin("reasoning", "rs")
@@ -446,7 +482,9 @@ class Emitter:
         if opened is None:
             raise InvalidTransition("no item is open")
         if opened == "message":
-            events = self._close_message(text, status)
+            events = self._close_part()
+            item = self._message(status)
+            events.append(self._done(item, item))
         elif opened == "reasoning":
             events = self._close_reasoning(text, status)
         else:
@@ -455,28 +493,42 @@ class Emitter:
         self._text = []
         return events
 
-    def _close_message(self, text: str, status: ItemStatus) -> list[Event]:
-        part = OutputText(text=text)
-        item = Message(id=self._item_id, status=status, role="assistant", content=(part,))
-        index = len(self.items)
-        return [
-            OutputTextDone(
+    def _close_part(self) -> list[Event]:
+        """Close the message's open part, if there is one."""
+        if self._content.kind is None:
+            return []
+        index, content_index = len(self.items), self._content.index
+        part = self._content.close()
+        done: Event
+        if isinstance(part, OutputText):
+            done = OutputTextDone(
                 sequence_number=self._next(),
                 stream_id=self._lane,
                 item_id=self._item_id,
                 output_index=index,
-                content_index=0,
-                text=text,
-            ),
+                content_index=content_index,
+                text=part.text,
+                logprobs=part.logprobs,
+            )
+        else:
+            done = RefusalDone(
+                sequence_number=self._next(),
+                stream_id=self._lane,
+                item_id=self._item_id,
+                output_index=index,
+                content_index=content_index,
+                refusal=part.refusal,
+            )
+        return [
+            done,
             ContentPartDone(
                 sequence_number=self._next(),
                 stream_id=self._lane,
                 item_id=self._item_id,
                 output_index=index,
-                content_index=0,
+                content_index=content_index,
                 part=Raw(encode(part)),
             ),
-            self._done(item, item),
         ]
 
     def _close_reasoning(self, text: str, status: ItemStatus) -> list[Event]:
@@ -578,13 +630,25 @@ class Emitter:
 
     # -- deltas
 
-    def _text_delta(self, text: str) -> Event:
+    def _text_delta(self, text: str, logprobs: Sequence[LogProb]) -> Event:
+        content = self._content
         return OutputTextDelta(
             sequence_number=self._next(),
             stream_id=self._lane,
             item_id=self._item_id,
             output_index=len(self.items),
-            content_index=0,
+            content_index=len(content.closed),
+            delta=text,
+            logprobs=content.score(logprobs) if logprobs else [],
+        )
+
+    def _refusal_delta(self, text: str) -> Event:
+        return RefusalDeltaEvent(
+            sequence_number=self._next(),
+            stream_id=self._lane,
+            item_id=self._item_id,
+            output_index=len(self.items),
+            content_index=self._content.index,
             delta=text,
         )
 
@@ -670,6 +734,5 @@ class Emitter:
         self.stage = target
 
 
-EMPTY_TEXT_PART = Raw(encode(OutputText(text="")))
 EMPTY_REASONING_PART = Raw(encode(ReasoningText(text="")))
 EMPTY_SUMMARY_PART = Raw(encode(SummaryText(text="")))

@@ -113,7 +113,8 @@ def _reasoning(config: ReasoningConfig | None) -> ReasoningEcho:
     return ReasoningEcho(
         effort=config.effort,
         summary=config.summary or config.generate_summary,
-        context=config.context or UNSET,
+        # The one that holds: what was thought before stays in the prompt, so that it only grows.
+        context="all_turns" if config.context else UNSET,
         mode=config.mode or UNSET,
     )
 

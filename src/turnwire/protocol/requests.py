@@ -156,6 +156,12 @@ class CreateResponse(Struct, kw_only=True):
         return (self.top_logprobs or 0) if included else (self.top_logprobs or None)
 
     @property
+    def obfuscated(self) -> bool:
+        """Whether a stream over HTTP pads its deltas; off by default ([D], section 5.4)."""
+        options = self.stream_options
+        return options is not None and options.include_obfuscation is True
+
+    @property
     def warm_up(self) -> bool:
         """Whether only the prefix is to be prepared; `prewarm` overrides `generate` (8.3)."""
         options = self.prompt_cache_options

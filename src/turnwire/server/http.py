@@ -19,10 +19,11 @@ from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.background import Background
 from turnwire.server.bodies import Bodies
+from turnwire.server.obfuscation import obfuscated
 from turnwire.server.rates import rate_headers
 from turnwire.server.replay import replay
 from turnwire.server.streams import STREAM_HEADERS, Streams
-from turnwire.server.writer import Outbox, sse_chunk, sse_frame
+from turnwire.server.writer import Frame, Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
@@ -110,12 +111,16 @@ class Api:
     async def _begin(self, request: web.Request, order: Order) -> web.StreamResponse:
         run = await self._background.start(order)
         if run.log is not None:
-            return await replay(request, run, run.log, -1, self._streams)
+            padded = order.request.obfuscated
+            return await replay(request, run, run.log, -1, self._streams, obfuscate=padded)
         return json_answer(run.accepted.result())  # queued, however far it has come since
 
     async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
         answer = web.StreamResponse(headers=STREAM_HEADERS)
         chunked = request.version >= HttpVersion11
+        frame: Frame = sse_chunk if chunked else sse_frame
+        if order.request.obfuscated:
+            frame = obfuscated(frame)
         with ExitStack() as watch:
 
             async def connect() -> Outbox:
@@ -125,7 +130,7 @@ class Api:
                 transport = request.transport
                 if transport is None:
                     raise ConnectionResetError("the client is gone")
-                outbox = Outbox(transport, request.writer, sse_chunk if chunked else sse_frame)
+                outbox = Outbox(transport, request.writer, frame)
                 watch.enter_context(self._streams.watched(outbox, chunked=chunked))
                 return outbox
 

@@ -80,11 +80,13 @@ class Retrieval(Struct, frozen=True, kw_only=True):
         include: Optional parts to show.
         stream: As events instead of one object.
         starting_after: Only events with a greater `sequence_number`; None for all.
+        obfuscate: Pad the deltas of the stream.
     """
 
     include: frozenset[str] = frozenset()
     stream: bool = False
     starting_after: int | None = None
+    obfuscate: bool = False
 
 
 def page(query: Query) -> Page:
@@ -110,11 +112,11 @@ def retrieval(query: Query) -> Retrieval:
     Raises:
         InvalidRequest: one of them cannot be used; `param` says which.
     """
-    _boolean(query, "include_obfuscation")  # must be a boolean, and changes nothing here
     return Retrieval(
         include=shown(query),
         stream=_boolean(query, "stream"),
         starting_after=_integer(query, "starting_after", least=0),
+        obfuscate=_boolean(query, "include_obfuscation"),
     )
 
 

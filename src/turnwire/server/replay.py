@@ -1,7 +1,7 @@
 """A background response's events to one reader, from anywhere, live to the end.
 
 The reader is a cursor in the response's log: it can leave at any moment and come back with the
-number of the last event it has. What it gets are the bytes that everyone gets.
+number of the last event it has. What it gets are the bytes that everyone gets, but for padding.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from turnwire.errors import InvalidRequest
 from turnwire.server.background import Run
+from turnwire.server.obfuscation import obfuscated_frame
 from turnwire.server.streams import STREAM_HEADERS, Streams
 from turnwire.server.writer import DONE, Outbox, http_chunk, sse_frame
 from turnwire.session.replay import EventLog, EventsDropped
@@ -22,7 +23,13 @@ BATCH_BYTES: Final = 65_536
 
 
 async def replay(
-    request: web.Request, run: Run, events: EventLog, after: int, streams: Streams
+    request: web.Request,
+    run: Run,
+    events: EventLog,
+    after: int,
+    streams: Streams,
+    *,
+    obfuscate: bool = False,
 ) -> web.StreamResponse:
     """Answer with the events that follow the one numbered `after`, until the response has ended.
 
@@ -32,6 +39,7 @@ async def replay(
         events: Its log.
         after: -1 for all. If nothing follows, the stream has no event.
         streams: Look after the answer while it lasts.
+        obfuscate: Pad its deltas, for this reader.
 
     Raises:
         InvalidRequest: the first of these events is not kept any more.
@@ -54,12 +62,14 @@ async def replay(
     chunked = request.version >= HttpVersion11
     outbox = Outbox(transport, request.writer, sse_frame)
     with streams.watched(outbox, chunked=chunked):
-        await _copy(run, events, after, outbox, chunked=chunked)
+        await _copy(run, events, after, outbox, chunked=chunked, obfuscate=obfuscate)
     await answer.write_eof()
     return answer
 
 
-async def _copy(run: Run, events: EventLog, after: int, outbox: Outbox, *, chunked: bool) -> None:
+async def _copy(
+    run: Run, events: EventLog, after: int, outbox: Outbox, *, chunked: bool, obfuscate: bool
+) -> None:
     """Write what is there and what comes, as fast as the reader takes it."""
     while True:
         try:
@@ -70,6 +80,8 @@ async def _copy(run: Run, events: EventLog, after: int, outbox: Outbox, *, chunk
             raise ConnectionAbortedError("the reader has fallen behind") from None
         after += len(frames)
         over = run.ended and after + 1 >= events.following
+        if obfuscate:
+            frames = list(map(obfuscated_frame, frames))
         if over:
             frames.append(DONE)
         if frames:

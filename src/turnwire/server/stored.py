@@ -68,7 +68,9 @@ class StoredApi:
         run = self._background.find(owner, response_id)
         if asked.stream and run is not None and run.log is not None:
             after = -1 if asked.starting_after is None else asked.starting_after
-            return await replay(request, run, run.log, after, self._streams)
+            return await replay(
+                request, run, run.log, after, self._streams, obfuscate=asked.obfuscate
+            )
         # While it runs, and with store:false, memory is all there is.
         response = unscored(run.response, asked.include) if run is not None else b""
         if run is None or (run.ended and run.stored):

@@ -23,6 +23,7 @@ from turnwire.protocol.events import TERMINAL_EVENTS, ErrorEvent, Event
 
 __all__ = [
     "DONE",
+    "Frame",
     "Outbox",
     "deflated_frame",
     "http_chunk",

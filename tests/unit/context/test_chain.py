@@ -7,12 +7,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from turnwire.context.chain import Context
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
     FunctionCall,
     FunctionCallOutput,
+    InputImage,
     InputText,
     Item,
     Message,
@@ -51,6 +53,24 @@ def test_forks_share_their_past_and_not_their_ends() -> None:
     assert left.parent is right.parent is root
     assert [{"a"}, set(), set()] == [set(link.open_calls) for link in (root, left, right)]
     assert (3, 4) == (left.num_items, right.num_items)
+
+
+def test_what_is_no_text_is_known_from_then_on() -> None:
+    """A link says which kinds of parts it and those before it hold, not those of its forks."""
+    image = InputImage(image_url="https://example.org")
+    root = Context(None, [user("Hi"), CALL])
+    seen = Context(root, [FunctionCallOutput(call_id="a", output=(image,))])
+    later = Context(seen, [user("more")])
+    fork = Context(root, [OUTPUT])
+    assert [set(), {"input_image"}, {"input_image"}, set()] == [
+        set(link.holds) for link in (root, seen, later, fork)
+    ]
+
+
+def test_log_probabilities_count_in_the_size() -> None:
+    """A link's size in memory includes what its texts bring beside their characters."""
+    scored = OutputText(text="Yo", logprobs=[Raw(b'{"token":"Yo"}')])
+    assert 2 + 14 == Context(None, [Message(role="assistant", content=(scored,))]).num_chars
 
 
 def test_answers_reach_back_over_links() -> None:

@@ -35,7 +35,7 @@ from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.session.emitter import Emitter
 
-MODEL = next(model for model in embedded_models() if model.name == "sim")
+MODEL = next(model.tokens for model in embedded_models() if model.name == "sim")
 
 FILES = {
     "type": "function",

@@ -94,7 +94,7 @@ FUNCTION: dict[str, Any] = {"type": "function", "name": "f", "parameters": {"typ
                 "reasoning": {
                     "effort": None,
                     "summary": "concise",
-                    "context": "auto",
+                    "context": "all_turns",
                     "mode": "pro",
                 }
             },

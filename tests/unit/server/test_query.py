@@ -28,7 +28,8 @@ from turnwire.server.query import Page, Retrieval, page, retrieval, shown
             frozenset({"reasoning.encrypted_content", "web_search_call.results"}),
         ),
         (retrieval, [], Retrieval()),
-        (retrieval, [("stream", "false"), ("include_obfuscation", "true")], Retrieval()),
+        (retrieval, [("stream", "false"), ("include_obfuscation", "false")], Retrieval()),
+        (retrieval, [("include_obfuscation", "true")], Retrieval(obfuscate=True)),
         (
             retrieval,
             [("stream", "true"), ("starting_after", "0")],

@@ -12,13 +12,16 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from turnwire.errors import InvalidTransition, ServiceError
+from turnwire.logprobs import LogProb, TopLogProb
 from turnwire.parts import (
     CallArguments,
     CallStarted,
     Finished,
     ItemFinished,
+    MessageStarted,
     Part,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
 )
 from turnwire.protocol.codec import echo, encode_event
@@ -89,6 +92,13 @@ TEXT = [
     "output_text.done",
     "content_part.done",
     "output_item.done",
+]
+REFUSED = [
+    "content_part.added",
+    "refusal.delta",
+    "refusal.delta",
+    "refusal.done",
+    "content_part.done",
 ]
 FUNCTION = [
     "output_item.added",
@@ -181,6 +191,30 @@ FUNCTION = [
             id="cut call is closed with what there is",
         ),
         pytest.param(None, [STOP], [*FRAME, "completed"], id="no output"),
+        pytest.param(
+            None,
+            [RefusalDelta("a"), RefusalDelta("b"), END, STOP],
+            [*FRAME, "output_item.added", *REFUSED, "output_item.done", "completed"],
+            id="refusal",
+        ),
+        pytest.param(
+            None,
+            [TextDelta("a"), TextDelta("b"), RefusalDelta("a"), RefusalDelta("b"), END, STOP],
+            [*FRAME, *TEXT[:-1], *REFUSED, "output_item.done", "completed"],
+            id="a refusal in the middle of a text is a part of its own",
+        ),
+        pytest.param(
+            None,
+            [MessageStarted("commentary"), TextDelta("a"), TextDelta("b"), END, STOP],
+            [*FRAME, *TEXT, "completed"],
+            id="a message that says its phase first",
+        ),
+        pytest.param(
+            None,
+            [TextDelta("a"), TextDelta("b"), END, CALL, CallArguments("{}"), END, STOP],
+            [*FRAME, *TEXT, *FUNCTION, "completed"],
+            id="text, then a call",
+        ),
     ],
 )
 def test_order(view: ReasoningView | None, parts: list[Part], expected: list[str]) -> None:
@@ -235,6 +269,87 @@ def test_encrypted_reasoning_is_in_the_done_item_only() -> None:
     )
 
 
+def test_log_probabilities_are_everywhere_the_text_is() -> None:
+    """Deltas have those of their tokens; the done events, the part and the item have all."""
+    one = LogProb("a", -0.5, (97,), (TopLogProb("b", -1.5, (98,)),))
+    two = LogProb("\ufffd", -1.0, (230,))
+    events = played(emitter(), [TextDelta("a", (one,)), TextDelta("b", (two,)), END, STOP])
+    by_type: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        by_type.setdefault(event["type"].removeprefix("response."), []).append(event)
+    first, second = [sent["logprobs"] for sent in by_type["output_text.delta"]]
+    assert [
+        {
+            "token": "a",
+            "logprob": -0.5,
+            "bytes": [97],
+            "top_logprobs": [{"token": "b", "logprob": -1.5, "bytes": [98]}],
+        }
+    ] == first
+    assert [{"token": "\ufffd", "logprob": -1.0, "bytes": [230], "top_logprobs": []}] == second
+    assert first + second == by_type["output_text.done"][0]["logprobs"]
+    assert first + second == by_type["content_part.done"][0]["part"]["logprobs"]
+    item = by_type["output_item.done"][0]["item"]
+    assert first + second == item["content"][0]["logprobs"]
+    assert [item] == by_type["completed"][0]["response"]["output"]
+
+
+def test_parts_of_a_message_are_numbered() -> None:
+    """Each part closes before the next opens, with the next content_index; the item has both."""
+    events = played(emitter(), [TextDelta("a"), RefusalDelta("b"), TextDelta("c"), END, STOP])
+    indexes = [event["content_index"] for event in events if "content_index" in event]
+    assert sorted(indexes) == indexes
+    assert [
+        {"type": "output_text", "text": "a", "annotations": [], "logprobs": []},
+        {"type": "refusal", "refusal": "b"},
+        {"type": "output_text", "text": "c", "annotations": [], "logprobs": []},
+    ] == events[-1]["response"]["output"][0]["content"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "added", "done"),
+    [
+        pytest.param([TextDelta("a"), END], None, None, id="none"),
+        pytest.param(
+            [MessageStarted("commentary"), TextDelta("a"), END],
+            "commentary",
+            "commentary",
+            id="known first",
+        ),
+        pytest.param(
+            [TextDelta("a"), ItemFinished(phase="final_answer")],
+            None,
+            "final_answer",
+            id="known last",
+        ),
+        pytest.param(
+            [MessageStarted("commentary"), TextDelta("a")],
+            "commentary",
+            "commentary",
+            id="closed by the end",
+        ),
+    ],
+)
+def test_a_phase_shows_as_soon_as_it_is_known(
+    parts: list[Part], added: str | None, done: str | None
+) -> None:
+    """It is on the item from then on, never null, and never on the message after it."""
+    emitting = emitter()
+    events = played(emitting, [*parts, STOP])
+    items = [event["item"] for event in events if "item" in event]
+    assert [added, done] == [item.get("phase") for item in items]
+    assert all(item.get("phase", "") is not None for item in items)
+    assert [done] == [getattr(item, "phase", None) for item in emitting.items]
+
+
+def test_a_phase_is_its_own_message_s() -> None:
+    """The message after one that has a phase has none by that."""
+    parts: list[Part] = [MessageStarted("commentary"), TextDelta("a"), END]
+    parts += [TextDelta("b"), END, STOP]
+    first, second = played(emitter(), parts)[-1]["response"]["output"]
+    assert ("commentary", False) == (first["phase"], "phase" in second)
+
+
 def test_a_failure_keeps_finished_items_and_closes_nothing() -> None:
     """`response.failed` follows at once, with what was finished and the error."""
     emitting = emitter()
@@ -283,6 +398,8 @@ def test_events_of_a_named_lane_say_so() -> None:
         pytest.param([END], id="end of nothing"),
         pytest.param([TextDelta("a"), ReasoningDelta("b")], id="reasoning inside a message"),
         pytest.param([CALL, CALL], id="a call inside a call"),
+        pytest.param([CALL, RefusalDelta("a")], id="a refusal inside a call"),
+        pytest.param([TextDelta("a"), MessageStarted("commentary")], id="two messages at once"),
         pytest.param([STOP, TextDelta("a")], id="text after the end"),
     ],
 )
@@ -339,6 +456,9 @@ ITEMS = st.one_of(
         lambda texts: [*map(TextDelta, texts), END]
     ),
     st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4).map(
+        lambda texts: [*map(RefusalDelta, texts), END]
+    ),
+    st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4).map(
         lambda texts: [*map(ReasoningDelta, texts), END]
     ),
     st.tuples(st.sampled_from([CALL, CUSTOM]), st.lists(st.text(max_size=5), max_size=4)).map(
@@ -376,4 +496,5 @@ def test_deltas_add_up_whatever_the_parts(
             texts[key] = texts.get(key, "") + event["delta"]
         elif verb == "done" and "item_id" in event and "part" not in event:
             whole = event.get("text", event.get("arguments", event.get("input")))
+            whole = event.get("refusal", whole)
             assert whole == texts.get((event["item_id"], kind), "")

@@ -1,56 +1,37 @@
-"""Log probabilities beside the text that a parser makes of tokens, whatever parser it is.
+"""Log probabilities beside the text that a parser makes of tokens, whatever format it reads.
 
 A parser gives out text when it is certain: a token may be half a character, or the beginning of
 what might become a call. So tokens are fed one by one, and the scores of those that gave no text
 yet wait for the text that they are part of. What turns out to be no message (reasoning, calls,
-the template's own tokens) takes its scores with it. Nobody who does not ask for scores comes here.
+the template's own words) takes its scores with it. Nobody who does not ask for scores comes here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import Final, Protocol
+from collections.abc import Sequence
+from typing import Final
 
 from turnwire.logprobs import LEAST, LogProb, Scores, TopLogProb
 from turnwire.parts import Part, TextDelta
+from turnwire.rendering.base import Parser
+from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["Parser", "ScoredParser"]
-
-
-class Parser(Protocol):
-    """Any template family's output parser."""
-
-    def feed(self, ids: Sequence[int]) -> list[Part]:
-        """The parts that `ids` complete."""
-        ...
-
-    def finish(self, *, cut: bool) -> list[Part]:
-        """The parts at the output's end."""
-        ...
+__all__ = ["ScoredParser"]
 
 
 class ScoredParser:
     """A parser whose `TextDelta`s bring the log probabilities of their tokens."""
 
-    def __init__(
-        self,
-        parser: Parser,
-        token_bytes: Sequence[bytes],
-        special: Collection[int],
-        stop: Collection[int],
-    ) -> None:
+    def __init__(self, parser: Parser, tokenizer: Tokenizer) -> None:
         """Feed a parser.
 
         Args:
             parser: Fresh.
-            token_bytes: By id.
-            special: Ids that are never text.
-            stop: Those of them that end an output.
+            tokenizer: The vocabulary that it reads.
         """
         self._parser: Final = parser
-        self._bytes: Final = token_bytes
-        self._special: Final = special
-        self._stop: Final = stop
+        self._bytes: Final = tokenizer.token_bytes()
+        self._special: Final = frozenset(tokenizer.special.values())
         self._held: list[LogProb] = []
 
     def feed(self, ids: Sequence[int], scores: Sequence[Scores] | None) -> list[Part]:
@@ -65,14 +46,9 @@ class ScoredParser:
         parts: list[Part] = []
         for id_, score in zip(ids, scores, strict=True):
             made = self._parser.feed((id_,))
-            special = id_ in self._special
-            if not special:
+            if id_ not in self._special:  # those are never text
                 self._held.append(self._log_prob(id_, score))
             parts += self._attached(made)
-            if special and id_ not in self._stop:
-                # What stood before it was a header. At a stop it may still become text: a call
-                # that was never whole does so in `finish`.
-                self._held.clear()
         return parts
 
     def finish(self, *, cut: bool) -> list[Part]:
@@ -80,12 +56,15 @@ class ScoredParser:
         return self._attached(self._parser.finish(cut=cut))
 
     def _attached(self, parts: list[Part]) -> list[Part]:
+        """The parts, the first text with the scores that were held for it; none are left."""
         held = self._held
         if not held or not parts:
             return parts
         attached: list[Part] = []
         for part in parts:
-            attached.append(TextDelta(part.text, tuple(held)) if type(part) is TextDelta else part)
+            if type(part) is TextDelta:
+                part = TextDelta(part.text, tuple(_tokens_of(part.text, held)))
+            attached.append(part)
             held.clear()
         return attached
 
@@ -101,6 +80,21 @@ class ScoredParser:
     def _top(self, id_: int, logprob: float) -> TopLogProb:
         data = self._bytes[id_]
         return TopLogProb(data.decode("utf-8", "replace"), _sendable(logprob), tuple(data))
+
+
+def _tokens_of(text: str, held: Sequence[LogProb]) -> Sequence[LogProb]:
+    """Those of the held tokens that the text is made of.
+
+    A parser swallows words of its format (a header, line feeds between items) in front of a text:
+    tokens that the text does not need go from the front.
+    """
+    needed = len(text.encode())
+    surplus = sum(len(one.bytes) for one in held) - needed
+    first = 0
+    while first < len(held) and len(held[first].bytes) <= surplus:
+        surplus -= len(held[first].bytes)
+        first += 1
+    return held[first:]
 
 
 def _sendable(logprob: float) -> float:

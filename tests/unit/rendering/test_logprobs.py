@@ -22,7 +22,7 @@ SCORE = Scores(-0.5, ((5, -0.5), (6, -2.0)))
 def scored(thinking: bool = False) -> ScoredParser:
     """A fresh parser that keeps scores."""
     parser = OutputParser(RENDERER, OFFERED, thinking=thinking)
-    return ScoredParser(parser, TABLE, RENDERER.special_ids, RENDERER.stop)
+    return ScoredParser(parser, TOKENIZER)
 
 
 def parse(
@@ -88,6 +88,26 @@ def test_scores_are_those_of_the_engine() -> None:
     assert [("\ufffd", -9999.0, (0xC3,)), ("\ufffd", -2.0, (0xA9,))] == [
         (top.token, top.logprob, top.bytes) for top in one.top_logprobs
     ]
+
+
+class Swallowing(OutputParser):
+    """Swallows the first tokens, as a format does with a header of plain words."""
+
+    num_swallowed = 3
+
+    def feed(self, ids: Sequence[int]) -> list[Part]:
+        if self.num_swallowed:
+            self.num_swallowed -= len(ids)
+            return []
+        return super().feed(ids)
+
+
+def test_words_of_the_format_are_not_of_the_text() -> None:
+    """What a parser swallows in front of a text has no place among its tokens."""
+    parser = ScoredParser(Swallowing(RENDERER, OFFERED, thinking=False), TOKENIZER)
+    output = [*ids("name"), *ids("the"), *ids("file"), HALF, OTHER, *ids("file")]
+    parts = [part for id_ in output for part in parser.feed([id_], [SCORE])]
+    assert [("é", ["\ufffd", "\ufffd"]), ("file", ["file"])] == tokens_of(parts)
 
 
 def test_an_engine_without_scores() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import math
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
@@ -42,6 +43,7 @@ class Subject(Struct, frozen=True):
         words: Some ids of ordinary words, to build prompts of.
         stop: Its stop tokens.
         token_bytes: The bytes of each token.
+        has_scores: Whether it scores tokens when it is asked to.
     """
 
     engine: Engine
@@ -49,6 +51,7 @@ class Subject(Struct, frozen=True):
     words: Sequence[int]
     stop: frozenset[int]
     token_bytes: Sequence[bytes]
+    has_scores: bool = False
 
     def prompt(self, name: str, num_tokens: int = _NUM_PROMPT_TOKENS) -> Tokens:
         """A prompt of so many tokens in one link, another for each name."""
@@ -122,6 +125,40 @@ class EngineContract:
         assert "stop" == deltas[-1].finish
         assert ids_of(deltas)[-1] in subject.stop
         assert subject.stop.isdisjoint(ids_of(deltas)[:-1])
+
+    async def test_nobody_gets_scores_unasked(self, subject: Subject) -> None:
+        """Without `top_logprobs` no delta has any."""
+        deltas = await collect(subject.engine, subject.request("unscored"))
+        assert all(delta.logprobs is None for delta in deltas)
+
+    @pytest.mark.parametrize("num_top", [0, 1, 5, 20])
+    async def test_every_token_is_scored(self, subject: Subject, num_top: int) -> None:
+        """Scores go with the ids, are logarithms of probabilities, and change no id."""
+        request = msgspec.structs.replace(subject.request("scored"), top_logprobs=num_top)
+        deltas = await collect(subject.engine, request)
+        assert ids_of(await collect(subject.engine, subject.request("scored"))) == ids_of(deltas)
+        for delta in deltas:
+            assert subject.has_scores or delta.logprobs is None
+            scores = delta.logprobs or ()
+            assert len(scores) == (len(delta.ids) if subject.has_scores else 0)
+            for id_, score in zip(delta.ids, scores, strict=True):
+                likely = dict(score.top)
+                assert len(likely) == len(score.top) <= num_top
+                assert sorted(likely.values(), reverse=True) == list(likely.values())
+                assert 1e-3 > abs(likely.get(id_, score.logprob) - score.logprob)
+                likely[id_] = score.logprob
+                assert all(logprob <= 1e-6 for logprob in likely.values())
+                assert sum(map(math.exp, likely.values())) <= 1 + 1e-3
+
+    async def test_scores_under_a_constraint(self, subject: Subject) -> None:
+        """What a grammar forces is scored too, each token of it."""
+        request = msgspec.structs.replace(
+            subject.request("forced"),
+            constraint=Constraint(grammar='start: "yes"\n'),
+            top_logprobs=2,
+        )
+        for delta in await collect(subject.engine, request):
+            assert len(delta.logprobs or ()) == (len(delta.ids) if subject.has_scores else 0)
 
     async def test_a_constraint_is_obeyed(self, subject: Subject) -> None:
         """A whole output under a schema is JSON that obeys it."""

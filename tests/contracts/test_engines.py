@@ -30,5 +30,6 @@ class TestSimEngine(EngineContract):
             words=[id_ for word in ("one", " two", " three") for id_ in shipped.encode(word)],
             stop=frozenset({special[END_OF_TURN], special[END_OF_TEXT]}),
             token_bytes=shipped.token_bytes(),
+            has_scores=True,
         )
         await engine.aclose()

@@ -8,6 +8,7 @@ items and the terminal response say the same.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 from tests.integration.wire import TERMINAL, Json
 
-__all__ = ["Transcript", "check_response", "essence"]
+__all__ = ["Transcript", "check_logprobs", "check_response", "essence"]
 
 OFFICIAL: Final[TypeAdapter[Any]] = TypeAdapter(ResponseStreamEvent)
 """The union has no name of its own at run time that a checker could use."""
@@ -104,8 +105,14 @@ CUSTOM: Final = [
     "response.custom_tool_call_input.done",
     "response.output_item.done",
 ]
+REFUSED: Final = [name.replace("output_text", "refusal") for name in MESSAGE]
+PADDED: Final = (
+    "response.output_text.delta",
+    "response.function_call_arguments.delta",
+    "response.reasoning_summary_text.delta",
+)
 ORDERS: Final = {
-    "message": [MESSAGE],
+    "message": [MESSAGE, REFUSED],
     "reasoning": [HIDDEN, SUMMARY],
     # A call that is cut at its first brace has no delta.
     "function_call": [FUNCTION, [name for name in FUNCTION if not name.endswith(".delta")]],
@@ -167,14 +174,37 @@ def _check_item(item: Json, *, may_be_cut: bool) -> None:
     assert item["status"] in (("completed", "incomplete") if may_be_cut else ("completed",))
     if kind == "message":
         assert item["role"] == "assistant"
+        assert item["content"]
+        assert item.get("phase", "commentary") in ("commentary", "final_answer")
         for part in item["content"]:
+            if part["type"] == "refusal":
+                assert {"type", "refusal"} == set(part)
+                continue
             assert {"type", "text", "annotations", "logprobs"} == set(part)
-            assert (part["annotations"], part["logprobs"]) == ([], [])
+            assert [] == part["annotations"]
+            check_logprobs(part)
     else:
         assert item["call_id"].startswith("call_")
         assert isinstance(item[TEXT_OF[kind]], str)
         if kind == "function_call" and item["status"] == "completed":
             assert isinstance(json.loads(item["arguments"]), dict)
+
+
+def check_logprobs(part: Json) -> None:
+    """The log probabilities of a text, if there are any, are of its own tokens, in order."""
+    logprobs = part["logprobs"]
+    if not logprobs:
+        return
+    data = bytes(byte for one in logprobs for byte in one["bytes"])
+    assert part["text"] == data.decode("utf-8", "replace")
+    for one in logprobs:
+        assert {"token", "logprob", "bytes", "top_logprobs"} == set(one)
+        for token in (one, *one["top_logprobs"]):
+            assert token["logprob"] <= 0
+            assert token["token"] == bytes(token["bytes"]).decode("utf-8", "replace")
+        likely = {tuple(top["bytes"]): top["logprob"] for top in one["top_logprobs"]}
+        likely[tuple(one["bytes"])] = one["logprob"]
+        assert sum(map(math.exp, likely.values())) <= 1 + 1e-6
 
 
 class Transcript:
@@ -194,8 +224,16 @@ class Transcript:
         stream_id: str | None = None,
         sse: bool = False,
         background: bool = False,
+        padded: bool = False,
     ) -> None:
         """Check the events of one response.
+
+        Args:
+            events: All of them.
+            stream_id: The lane that each must name.
+            sse: They came over HTTP.
+            background: Of a response in the background.
+            padded: Padding was asked for.
 
         Raises:
             AssertionError: one of them is not as it must be.
@@ -203,7 +241,9 @@ class Transcript:
         self.events: Final = list(events)
         for event in events:
             OFFICIAL.validate_python(event, strict=False)
-            assert "obfuscation" not in event
+            assert ("obfuscation" in event) == (padded and event["type"] in PADDED)
+            if "obfuscation" in event:
+                assert 0 == (len(event["delta"]) + len(event["obfuscation"])) % 16
             assert event.get("stream_id") == stream_id
             assert ("stream_id" in event) == (stream_id is not None)
         assert list(range(len(events))) == [event["sequence_number"] for event in events]
@@ -236,6 +276,7 @@ class Transcript:
             for item in self.output
             if item["type"] == "message"
             for part in item["content"]
+            if part["type"] == "output_text"
         )
 
     @property
@@ -347,10 +388,16 @@ def _check_closed(opened: Sequence[Json]) -> Json:
     by_type = {event["type"]: event for event in opened}
     if kind == "message":
         (part,) = item["content"]
-        assert deltas == part["text"]
-        assert deltas == by_type["response.output_text.done"]["text"]
+        field = {"output_text": "text", "refusal": "refusal"}[part["type"]]
+        done = by_type[f"response.{part['type']}.done"]
+        assert deltas == part[field] == done[field]
         assert part == by_type["response.content_part.done"]["part"]
-        assert by_type["response.content_part.added"]["part"] == {**part, "text": ""}
+        empty = {**part, field: ""} | ({"logprobs": []} if field == "text" else {})
+        assert by_type["response.content_part.added"]["part"] == empty
+        if field == "text":
+            sent = [one for event in opened for one in event.get("logprobs", ())]
+            assert part["logprobs"] == done["logprobs"]
+            assert sent == part["logprobs"] * 2  # in the deltas, and in the done event
     elif kind == "reasoning":
         parts = item["summary"]
         if parts:

@@ -330,3 +330,50 @@ def test_malformed_hints(name: str, value: str) -> None:
         read_controls({name: value})
     assert name == caught.value.hint
     assert name in caught.value.message
+
+
+@given(
+    text=st.text(max_size=10),
+    think=st.booleans(),
+    rounds=st.integers(0, 2),
+    limit=st.integers(1, 120),
+)
+def test_phases_put_words_before_free_calls(
+    pen: Pen, text: str, think: bool, rounds: int, limit: int
+) -> None:
+    """With `phases` a call that is made freely has words before it; cut or whole, canonical."""
+    reading = pen.prompt(text, rounds=rounds, think=think)
+    controls = Controls(phases=True)
+    plain = pen.author.write(reading, Controls(), pen.auto(), stop=pen.stop, limit=4096).ids
+    whole = pen.author.write(reading, controls, pen.auto(), stop=pen.stop, limit=4096)
+    call = pen.special[CALL]
+    if rounds:
+        assert plain == whole.ids
+    else:
+        at = whole.ids.index(call)
+        start = whole.ids.index(pen.special[THINK_END]) + 1 if think else 0
+        assert 12 == at - start
+        assert plain[start:] == whole.ids[at:]
+    assert "stop" == whole.finish
+    cut = pen.author.write(reading, controls, pen.auto(), stop=pen.stop, limit=limit)
+    assert 1 <= len(cut.ids) <= limit
+    assert cut.ids == pen.respell(cut.ids)
+
+
+def test_phases_put_no_words_where_only_a_call_may_stand(pen: Pen) -> None:
+    """A call that is demanded comes at once."""
+    found = pen.author.write(
+        pen.prompt("x"), Controls(phases=True), pen.required(), stop=pen.stop, limit=4096
+    )
+    assert pen.special[CALL] == found.ids[0]
+
+
+@pytest.mark.parametrize("name", ["refusal", "phases"])
+def test_switches(name: str) -> None:
+    """They are true or false, and off by default."""
+    assert getattr(read_controls({f"sim.{name}": "true"}), name) is True
+    assert getattr(read_controls({f"sim.{name}": "false"}), name) is False
+    assert getattr(Controls(), name) is False
+    for value in ("1", "", "True"):
+        with pytest.raises(InvalidHint, match="true or false"):
+            read_controls({f"sim.{name}": value})

@@ -281,3 +281,24 @@ def test_profiles_that_make_no_sense(field: dict[str, float]) -> None:
     """A profile is checked when it is made."""
     with pytest.raises(ValueError, match="must be"):
         SimProfile(**field)  # type: ignore[arg-type]
+
+
+async def test_scores_do_not_depend_on_speed_or_cache(vocabulary: Vocabulary) -> None:
+    """The same prompt has the same scores, one delta per token or many, cached or not."""
+    request = msgspec.structs.replace(request_of(vocabulary), top_logprobs=3)
+    other = SimEngine(vocabulary, SimProfile(tokens_per_sec=FAST))
+    found = []
+    for engine in (SimEngine(vocabulary), other, other):
+        deltas = await collect(engine, request)
+        found.append([score for delta in deltas for score in delta.logprobs or ()])
+    assert found[0] == found[1] == found[2]
+    assert len(found[0]) == sum(len(delta.ids) for delta in deltas)
+
+
+async def test_penalties_change_nothing(vocabulary: Vocabulary, engine: SimEngine) -> None:
+    """They are an engine's to apply to its logits, and this one has none."""
+    request = request_of(vocabulary)
+    punished = msgspec.structs.replace(request, presence_penalty=2.0, frequency_penalty=-2.0)
+    assert [d.ids for d in await collect(engine, request)] == [
+        d.ids for d in await collect(engine, punished)
+    ]

@@ -18,6 +18,7 @@ from tests.integration.wire import (
 )
 
 from turnwire.engines.sim import SimEngine, SimProfile
+from turnwire.models.base import Model
 from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.server.app import serve
@@ -44,7 +45,7 @@ async def both(tmp_path: Path) -> AsyncIterator[Serving]:
     """A server with `sim`, which takes everything, and `words`, which takes text."""
     renderer, vocabulary, author = shipped()
     engines = {name: SimEngine(vocabulary, SimProfile(), author) for name in ("sim", "words")}
-    models = [
+    models: list[Model] = [
         SimModel(TokenModel("sim", renderer, engines["sim"])),
         TokenModel("words", renderer, engines["words"]),
     ]
@@ -73,7 +74,8 @@ async def test_a_model_of_words(
 ) -> None:
     """What is no text is refused, with its place, on every transport; `sim` takes it."""
     fields: Json = {"model": "words", "input": items}
-    for extra in ({}, {"stream": True}, {"background": True}):
+    extras: list[Json] = [{}, {"stream": True}, {"background": True}]
+    for extra in extras:
         answer = await wire.create(**fields, **extra)
         error = answer.error()
         assert (400, param, "unsupported_value") == (answer.status, error["param"], error["code"])

@@ -26,10 +26,11 @@ async def test_bad_values(
     http: HttpConnection, websocket: WebSocketConnection, field: str, value: object, code: str
 ) -> None:
     """A value out of range is a 400 that names its field."""
-    answer = await http.create(**ASKED, **{field: value})
+    fields: Json = {**ASKED, field: value}
+    answer = await http.create(**fields)
     error = answer.error()
     assert (400, field, code) == (answer.status, error["param"], error["code"])
-    event = await websocket.refused(**ASKED, **{field: value})
+    event = await websocket.refused(**fields)
     assert (field, code) == (event["error"]["param"], event["error"]["code"])
 
 

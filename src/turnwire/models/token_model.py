@@ -347,7 +347,8 @@ class PreparedTokens:
                 if delta.num_cached is not None:
                     self._num_cached = delta.num_cached
                 self._num_output += len(ids)
-                for part in scored.feed(ids, delta.logprobs) if scored else parser.feed(ids):
+                made = parser.feed(ids) if scored is None else scored.feed(ids, delta.logprobs)
+                for part in made:
                     if type(part) is ItemFinished:
                         sampled.append(part.sampled)
                         self._num_reasoning = parser.num_reasoning_tokens

@@ -33,21 +33,19 @@ class Content:
 
     Attributes:
         kind: Of the part that is open, or None.
+        index: `content_index` of the open part, or of the one that opens next.
+        texts: What the open part says so far, to be appended to: every token comes this way.
         closed: The parts before it.
     """
 
-    __slots__ = ("_logprobs", "_texts", "closed", "kind")
+    __slots__ = ("_logprobs", "closed", "index", "kind", "texts")
 
     def __init__(self) -> None:
         self.kind: PartKind | None = None
+        self.index = 0
+        self.texts: list[str] = []
         self.closed: list[AssistantPart] = []
-        self._texts: list[str] = []
         self._logprobs: list[Raw] = []
-
-    @property
-    def index(self) -> int:
-        """`content_index` of the open part, or of the one that opens next."""
-        return len(self.closed)
 
     def open(self, kind: PartKind) -> Raw:
         """Open a part; return it as it begins."""
@@ -55,10 +53,6 @@ class Content:
             raise InvalidTransition("a content part is open already")
         self.kind = kind
         return EMPTY_PARTS[kind]
-
-    def add(self, text: str) -> None:
-        """Let the open part grow."""
-        self._texts.append(text)
 
     def score(self, logprobs: Sequence[LogProb]) -> list[Raw]:
         """Add the log probabilities of text just added; return them encoded."""
@@ -70,7 +64,7 @@ class Content:
         """Close the open part; return it whole."""
         if self.kind is None:
             raise InvalidTransition("no content part is open")
-        text = "".join(self._texts)
+        text = "".join(self.texts)
         part: AssistantPart = (
             OutputText(text=text, logprobs=self._logprobs)
             if self.kind == "output_text"
@@ -78,6 +72,7 @@ class Content:
         )
         self.closed.append(part)
         self.kind = None
-        self._texts = []
+        self.index += 1
+        self.texts = []
         self._logprobs = []
         return part

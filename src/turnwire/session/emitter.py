@@ -271,10 +271,10 @@ class Emitter:
             case TextDelta(text, logprobs):
                 content = self._content
                 if content.kind == "output_text":
-                    content.add(text)
+                    content.texts.append(text)
                     return [self._text_delta(text, logprobs)]
                 events = self._open_part("output_text")
-                self._content.add(text)
+                self._content.texts.append(text)
                 events.append(self._text_delta(text, logprobs))
                 return events
             case CallArguments(text):
@@ -293,7 +293,7 @@ class Emitter:
                 return self._close_item("completed")
             case RefusalDelta(text):
                 events = [] if self._content.kind == "refusal" else self._open_part("refusal")
-                self._content.add(text)
+                self._content.texts.append(text)
                 events.append(self._refusal_delta(text))
                 return events
             case MessageStarted(phase):
@@ -637,7 +637,7 @@ class Emitter:
             stream_id=self._lane,
             item_id=self._item_id,
             output_index=len(self.items),
-            content_index=len(content.closed),
+            content_index=content.index,
             delta=text,
             logprobs=content.score(logprobs) if logprobs else [],
         )

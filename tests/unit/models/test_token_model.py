@@ -305,9 +305,11 @@ class Scripted:
 
     def __init__(self, ids: list[int]) -> None:
         self.ids = ids
+        self.asked: Generation | None = None
 
     def check(self, request: Generation) -> None:
         """Take everything."""
+        self.asked = request
 
     async def generate(self, request: Generation) -> AsyncGenerator[Delta, None]:
         yield Delta((), num_cached=0)
@@ -347,4 +349,24 @@ def small_model(window: int) -> TokenModel:
     )
     return TokenModel(
         "small", Renderer(tokenizer), SimEngine(vocabulary, SimProfile(window=window))
+    )
+
+
+def test_an_engine_is_asked_for_what_the_settings_say() -> None:
+    """Sampling, penalties and scores reach the engine as they are."""
+    renderer = Renderer(Tokenizer.shipped())
+    engine = Scripted([])
+    model = TokenModel("scripted", renderer, engine)
+    asked = Settings(
+        temperature=0.5, top_p=0.25, presence_penalty=1.5, frequency_penalty=-1.0, top_logprobs=4
+    )
+    model.prepare(None, items_of([message("user", "hi")]), asked)
+    told = engine.asked
+    assert told is not None
+    assert (0.5, 0.25, 1.5, -1.0, 4) == (
+        told.temperature,
+        told.top_p,
+        told.presence_penalty,
+        told.frequency_penalty,
+        told.top_logprobs,
     )

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import Raw
 
 from turnwire.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
+    FunctionCallOutput,
     InputImage,
     InputText,
     Item,
     Message,
     OpaqueItem,
+    OutputText,
     Reasoning,
     ReasoningText,
+    Refusal,
     SummaryText,
 )
-from turnwire.server.shown import shown_item, shown_response
+from turnwire.server.shown import shown_item, shown_response, unscored
 
 SEAL = "reasoning.encrypted_content"
 URL = "message.input_image.image_url"
+LOGPROBS = "message.output_text.logprobs"
 TEXT = InputText(text="look")
 THOUGHT = Reasoning(
     id="rs_1", summary=(SummaryText(text="s"),), content=(ReasoningText(text="secret"),)
@@ -32,6 +37,14 @@ CALL = FunctionCall(id="fc_1", call_id="c", name="f", arguments="{}", status="in
 def message(*content: InputText | InputImage, done: bool = True) -> Message:
     """A message of the user."""
     return Message(id="m", role="user", content=content, status="completed" if done else None)
+
+
+def said(*logprobs: bytes) -> Message:
+    """A message of the model with a refusal behind it."""
+    content = (OutputText(text="a", logprobs=[*map(Raw, logprobs)]), Refusal(refusal="no"))
+    return Message(
+        id="m", role="assistant", content=content, status="completed", phase="commentary"
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,6 +66,30 @@ def message(*content: InputText | InputImage, done: bool = True) -> Message:
             {URL},
             message(InputImage(image_url="data:,", detail="low")),
             id="an image in full",
+        ),
+        pytest.param(said(b"{}"), set(), said(), id="log probabilities only if asked"),
+        pytest.param(said(b"{}"), {SEAL, URL}, said(), id="not for other reasons"),
+        pytest.param(said(b"{}"), {LOGPROBS}, said(b"{}"), id="log probabilities if asked"),
+        pytest.param(
+            FunctionCallOutput(
+                id="o", call_id="c", output=(TEXT, InputImage(image_url="data:,", detail="low"))
+            ),
+            {LOGPROBS},
+            FunctionCallOutput(
+                id="o", call_id="c", output=(TEXT, InputImage(detail="low")), status="completed"
+            ),
+            id="an output's image without its bytes",
+        ),
+        pytest.param(
+            CustomToolCallOutput(id="o", call_id="c", output=(InputImage(image_url="data:,"),)),
+            {URL},
+            CustomToolCallOutput(
+                id="o",
+                call_id="c",
+                output=(InputImage(image_url="data:,"),),
+                status="completed",
+            ),
+            id="an output's image in full",
         ),
         pytest.param(CALL, set(), CALL, id="a status that is there stays"),
         pytest.param(
@@ -101,3 +138,34 @@ def test_shown_response(
     """A seal shows if it is asked for when reading; everything else stays, byte for byte."""
     output = f"[{','.join(stored)}]".encode()
     assert response(*expected) == shown_response(response(*given), output, include)
+
+
+def words(logprobs: str) -> str:
+    """A message with such log probabilities, and one with a refusal."""
+    return (
+        '{"type":"message","id":"m","role":"assistant","content":[{"type":"output_text",'
+        f'"annotations":[],"logprobs":[{logprobs}],"text":"a"}},'
+        '{"type":"refusal","refusal":"no"}],"phase":"commentary"}'
+    )
+
+
+@pytest.mark.parametrize("read", ["unscored", "shown"])
+@pytest.mark.parametrize(
+    ("given", "include", "expected"),
+    [
+        pytest.param([words('{"token":"a"}')], set(), [words("")], id="not asked for"),
+        pytest.param([words('{"token":"a"}')], {SEAL}, [words("")], id="something else asked for"),
+        pytest.param([words("{}")], {LOGPROBS}, [words("{}")], id="asked for"),
+        pytest.param([words("")], set(), [words("")], id="none there"),
+        pytest.param([words("{}"), BARE_JSON], set(), [words(""), BARE_JSON], id="other items"),
+    ],
+)
+def test_log_probabilities_of_a_response(
+    read: str, given: list[str], include: set[str], expected: list[str]
+) -> None:
+    """They show if `include` names them; everything else stays, byte for byte."""
+    whole = response(*given)
+    seen = unscored(whole, include)
+    if read == "shown":
+        seen = shown_response(whole, b"[]", include)
+    assert response(*expected) == seen

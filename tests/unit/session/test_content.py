@@ -18,14 +18,14 @@ def test_parts_follow_each_other() -> None:
     assert {"type": "output_text", "text": "", "annotations": [], "logprobs": []} == (
         msgspec.json.decode(opened)
     )
-    content.add("a")
-    content.add("b")
+    content.texts.append("a")
+    content.texts.append("b")
     [encoded] = content.score([LogProb("b", -1.0, (98,))])
     part = content.close()
     assert OutputText(text="ab", logprobs=[encoded]) == part
     assert (1, None) == (content.index, content.kind)
     assert {"type": "refusal", "refusal": ""} == msgspec.json.decode(content.open("refusal"))
-    content.add("no")
+    content.texts.append("no")
     assert Refusal(refusal="no") == content.close()
     assert 2 == len(content.closed)
 

@@ -98,15 +98,16 @@ class Finished(Struct, frozen=True, kw_only=True):
     """The last part.
 
     Attributes:
-        reason: stop; or max_output_tokens: then the item still open is incomplete; or steered:
-            it was interrupted between two items.
+        reason: stop; or max_output_tokens: then the item still open is incomplete;
+            content_filter: the same, because what serves the model would not let it go on; or
+            steered: it was interrupted between two items.
         num_prompt_tokens: Prompt size.
         num_cached_tokens: Leading prompt tokens the engine did not compute again.
         num_output_tokens: Everything sampled, stop token included.
         num_reasoning_tokens: Those of them that were reasoning.
     """
 
-    reason: Literal["stop", "max_output_tokens", "steered"]
+    reason: Literal["stop", "max_output_tokens", "content_filter", "steered"]
     num_prompt_tokens: int
     num_cached_tokens: int
     num_output_tokens: int

@@ -1,0 +1,297 @@
+"""The shell around one endpoint: connections, retries, timeouts.
+
+Nothing of aiohttp or the operating system gets out of here: every failure is one of our errors.
+That matters, because to a turn a `ConnectionError` means that its own client is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import Payload
+from multidict import CIMultiDict
+from yarl import URL
+
+from turnwire.errors import (
+    ConfigError,
+    EngineError,
+    EngineUnavailable,
+    TooManyRequests,
+    TurnwireError,
+)
+from turnwire.models.chat.faults import RETRIED, refused, retry_after_of
+from turnwire.models.chat.options import ChatOptions
+
+__all__ = ["Answer", "ChatClient"]
+
+MAX_ERROR_BYTES: Final = 65_536
+KEEP_ALIVE_SEC: Final = 60.0
+REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+
+class ChatClient:
+    """Asks one endpoint. For one event loop, the one that it is first used in."""
+
+    def __init__(self, name: str, options: ChatOptions) -> None:
+        """
+        Args:
+            name: The model, as clients know it.
+            options: Where to ask, and how patiently.
+
+        Raises:
+            ConfigError: the URL, the key or a header cannot be used.
+        """
+        self._name: Final = name
+        self._options: Final = options
+        self._url: Final = _endpoint(name, options.base_url)
+        self._headers: Final = _headers(name, options)
+        self._session: aiohttp.ClientSession | None = None
+        self._resting: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def ask(self, body: Sequence[bytes]) -> Answer:
+        """Send a request; return when the endpoint has begun to answer.
+
+        Args:
+            body: JSON, in pieces.
+
+        Raises:
+            EngineUnavailable: it cannot be reached, or did not answer.
+            WireError: it refused; see `faults`.
+        """
+        patience = self._options.patience
+        wait_sec = patience.backoff_sec
+        for tries_left in range(patience.max_retries, -1, -1):
+            fault, again_sec = await self._try(body, wait_sec)
+            if isinstance(fault, Answer):
+                return fault
+            if again_sec is None or again_sec > patience.max_retry_after_sec or not tries_left:
+                raise fault
+            if again_sec:
+                await asyncio.sleep(again_sec)
+                wait_sec *= 2
+        raise AssertionError("the last try returns or raises")
+
+    async def aclose(self) -> None:
+        """Close every connection; requests that run fail."""
+        self._closed = True
+        for task in list(self._resting):
+            task.cancel()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _try(
+        self, body: Sequence[bytes], wait_sec: float
+    ) -> tuple[Answer, None] | tuple[TurnwireError, float | None]:
+        """One try: an answer, or why there is none and when to try again (None: not at all)."""
+        patience = self._options.patience
+        try:
+            async with asyncio.timeout(patience.first_byte_sec):
+                response = await self._open().post(
+                    self._url,
+                    data=_Pieces(body),
+                    headers=self._headers,
+                    allow_redirects=False,
+                    proxy=self._options.proxy,
+                )
+        except aiohttp.ServerDisconnectedError:
+            # A connection that was kept alive, and that the endpoint closed in the meantime.
+            return EngineUnavailable("it closed the connection"), 0.0
+        except aiohttp.ConnectionTimeoutError:
+            return EngineUnavailable("it could not be reached in time"), wait_sec
+        except aiohttp.ClientConnectorError:
+            return EngineUnavailable("it could not be reached"), wait_sec
+        except TimeoutError:
+            return EngineUnavailable("it did not begin to answer in time"), None
+        except _FAILURES as error:
+            if self._closed:
+                return EngineUnavailable("the model was closed"), None
+            return EngineUnavailable(_kind(error)), 0.0 if _was_reset(error) else None
+        if response.status == 200:
+            return Answer(response, self), None
+        try:
+            async with asyncio.timeout(patience.connect_sec):
+                said = await response.content.read(MAX_ERROR_BYTES)
+        except _FAILURES:
+            said = b""
+        finally:
+            response.close()
+        after = retry_after_of(response.headers)
+        fault = refused(
+            self._name,
+            response.status,
+            said,
+            retry_after_sec=after,
+            secret=self._options.api_key,
+        )
+        spent = response.status == 429 and not isinstance(fault, TooManyRequests)  # no quota left
+        if response.status not in RETRIED or spent:
+            return fault, None
+        return fault, wait_sec if after is None else float(after)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise aiohttp.ClientConnectionError("closed")
+        if self._session is None:
+            patience = self._options.patience
+            self._session = aiohttp.ClientSession(
+                # Slots say how many there are at a time; nobody queues here.
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SEC),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=patience.connect_sec),
+            )
+        return self._session
+
+    def rest(self, response: aiohttp.ClientResponse) -> None:
+        """Read a body to its end aside, so that its connection can be used again."""
+        task = asyncio.create_task(_rest(response), name="chat-rest")
+        self._resting.add(task)
+        task.add_done_callback(self._resting.discard)
+
+
+class Answer:
+    """A body that arrives. Close it.
+
+    Attributes:
+        streams: Whether it is an event stream; otherwise it is one JSON value.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, client: ChatClient) -> None:
+        self._response: Final = response
+        self._client: Final = client
+        self._content: Final = response.content
+        self._patience: Final = client._options.patience
+        self._loop: Final = asyncio.get_running_loop()
+        self._read_at = self._loop.time()
+        self._limit_sec = self._patience.first_byte_sec
+        self._late = False
+        self._watch = self._loop.call_later(self._soon(), self._look)
+        kind = response.headers.get("Content-Type", "")
+        self.streams: Final = not kind.startswith("application/json")
+
+    async def read(self) -> bytes:
+        """What came since the last read, at least a byte; none at the end.
+
+        Raises:
+            EngineError: the answer broke off, or nothing came for too long.
+        """
+        try:
+            data = await self._content.readany()
+        except _FAILURES as error:
+            if self._late:
+                raise EngineError("it said nothing for too long") from None
+            raise EngineError("its answer broke off") from error
+        self._read_at = self._loop.time()
+        self._limit_sec = self._patience.idle_sec
+        return data
+
+    def close(self, *, whole: bool = False) -> None:
+        """Be done with it; unless it is whole, the endpoint is told to stop.
+
+        Args:
+            whole: Nothing of interest can follow; the connection is kept for the next request.
+        """
+        self._watch.cancel()
+        if whole and not self._content.at_eof():
+            self._client.rest(self._response)
+        elif whole:
+            self._response.release()
+        else:
+            self._response.close()
+
+    def _soon(self) -> float:
+        return min(self._patience.first_byte_sec, self._patience.idle_sec)
+
+    def _look(self) -> None:
+        """One timer looks after the whole answer: to set one for each read would cost more."""
+        left_sec = self._read_at + self._limit_sec - self._loop.time()
+        if left_sec > 0:
+            self._watch = self._loop.call_later(min(left_sec, self._soon()), self._look)
+        else:
+            self._late = True
+            self._response.close()
+
+
+class _Pieces(Payload):
+    """A body that is joined only when it is written."""
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        super().__init__(pieces, content_type="application/json")
+        self._pieces: Final = pieces
+        self._size = sum(map(len, pieces))
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The body as text, for whoever wants to show it."""
+        return b"".join(self._pieces).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write all of it at once."""
+        await writer.write(b"".join(self._pieces))
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        """Write all of it; its length was announced."""
+        await self.write(writer)
+
+
+async def _rest(response: aiohttp.ClientResponse) -> None:
+    try:
+        async with asyncio.timeout(REST_SEC):
+            while await response.content.readany():
+                pass
+        response.release()
+    except (*_FAILURES, asyncio.CancelledError):
+        response.close()
+
+
+def _endpoint(name: str, base_url: str) -> URL:
+    try:
+        parts = urlsplit(base_url)
+        host, user = parts.hostname, parts.username or parts.password
+    except ValueError as error:
+        raise ConfigError(f"The URL of the model {name!r} is none.") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(
+            f"The URL of the model {name!r} must be http:// or https:// and name a host."
+        )
+    if user:
+        raise ConfigError(
+            f"The URL of the model {name!r} must not hold a key or password; give the key apart."
+        )
+    return URL(base_url.rstrip("/") + "/chat/completions")
+
+
+def _headers(name: str, options: ChatOptions) -> CIMultiDict[str]:
+    headers: CIMultiDict[str] = CIMultiDict(
+        {
+            "Accept": "text/event-stream, application/json",
+            "Accept-Encoding": "identity",
+            "Content-Type": "application/json",
+            "User-Agent": "turnwire",
+        }
+    )
+    if options.api_key is not None:
+        headers["Authorization"] = f"Bearer {options.api_key}"
+    headers.update(options.headers)
+    for key, value in headers.items():
+        if not (key + value).isascii() or not (key + value).isprintable():
+            raise ConfigError(f"The header {key!r} of the model {name!r} cannot be sent.")
+    return headers
+
+
+def _was_reset(error: BaseException) -> bool:
+    return isinstance(error, ConnectionResetError | BrokenPipeError)
+
+
+def _kind(error: BaseException) -> str:
+    """What went wrong, without the library's words: they hold addresses."""
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ClientResponseError | ValueError):
+        return "it does not speak HTTP as it should"
+    return "the connection failed"

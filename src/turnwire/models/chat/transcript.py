@@ -1,0 +1,355 @@
+"""A conversation as chat messages, written once and appended to.
+
+Theory of operation. Chat knows fewer shapes than items do, and is stricter about their order:
+
+* Instructions and the system messages that a conversation begins with are its first message,
+  one in all: many templates take no second one. They are kept as text (`lead`), because
+  instructions belong to a request.
+* Reasoning, texts and calls in a row are one assistant message. The row may go on in the next
+  link of the context, so the last one is kept open (`row`) until something else comes.
+* Outputs have to follow the message of their calls at once. So what comes between (`held`) waits
+  until no call of that message is `owed` an output, or until the assistant speaks again: then a
+  call without an output gets a note in its place, and an output that comes later yet is told in a
+  message of its own.
+* A picture in an output follows it in a user message, since tool messages hold text.
+* A call that was cut is left out: it must never run, so the model need not see it.
+
+What is written depends on the items and the rules alone, never on how items are cut into links:
+a full resend gives the same bytes as continuing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+from msgspec.json import encode
+
+from turnwire.context.pairing import OpenCall
+from turnwire.errors import InvalidRequest
+from turnwire.models.chat.options import MessageRules
+from turnwire.models.chat.rope import Rope
+from turnwire.models.chat.toolbox import wire_name
+from turnwire.protocol.items import (
+    ContentPart,
+    CustomToolCall,
+    CustomToolCallOutput,
+    FunctionCall,
+    FunctionCallOutput,
+    InputFile,
+    InputImage,
+    Item,
+    ItemReference,
+    Message,
+    OpaqueItem,
+    OutputPart,
+    Reasoning,
+    Refusal,
+)
+from turnwire.protocol.tools import qualified
+
+__all__ = ["EMPTY_TRANSCRIPT", "Transcript"]
+
+NO_OUTPUT_YET: Final = "No output yet."
+"""Stands for the output of a call that is still open, where chat insists on one."""
+
+_BETWEEN_PARTS: Final = "\n"  # clients send unrelated texts as parts of one message
+_BETWEEN_TEXTS: Final = "\n\n"
+
+
+class _Row(Struct, frozen=True):
+    """An assistant message that may still grow."""
+
+    reasoning: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
+    calls: tuple[bytes, ...] = ()  # each as JSON
+    call_ids: tuple[str, ...] = ()
+
+
+class Transcript(Struct, frozen=True, eq=False):
+    """Everything up to some link of a conversation.
+
+    Attributes:
+        lead: Texts of the system messages at its very beginning.
+        begun: Whether anything else came; then a system message is a later one.
+        written: Whole messages, each with a comma before it.
+        row: The assistant message that is open, or None.
+        owed: Calls of the last assistant message that wait for their outputs.
+        held: Messages that wait until none is owed; commas before them.
+    """
+
+    written: Rope
+    lead: tuple[str, ...] = ()
+    begun: bool = False
+    row: _Row | None = None
+    owed: tuple[str, ...] = ()
+    held: tuple[bytes, ...] = ()
+
+    def extend(
+        self, items: Sequence[Item], answers: Sequence[OpenCall | None], rules: MessageRules
+    ) -> Transcript:
+        """Write items behind the conversation. O(items).
+
+        Args:
+            items: New items, in order.
+            answers: Parallel to `items`: the call that an output answers.
+            rules: The same for the whole conversation.
+
+        Raises:
+            InvalidRequest: an item holds what the endpoint does not take.
+        """
+        if not items:
+            return self
+        writer = _Writer(self, rules)
+        for item, answer in zip(items, answers, strict=True):
+            writer.take(item, answer)
+        return writer.transcript()
+
+    def messages(self, instructions: str | None, rules: MessageRules) -> list[bytes]:
+        """The JSON array of messages, in pieces, as it is sent now. O(links), little is copied."""
+        pieces = self.written.pieces()
+        pieces += _Writer(self, rules).rest()
+        head = [instructions] if instructions else []
+        head += self.lead
+        if head:
+            text = _BETWEEN_TEXTS.join(head)
+            pieces.insert(0, encode({"role": rules.system_role, "content": text}))
+        else:
+            first = next((n for n, piece in enumerate(pieces) if piece), None)
+            if first is not None:
+                pieces[first] = pieces[first][1:]  # its comma
+        return [b"[", *pieces, b"]"]
+
+    def num_bytes(self, instructions: str | None) -> int:
+        """About how long `messages` is, without writing it."""
+        row = self.row or _Row()
+        texts = (*self.lead, *row.reasoning, *row.texts)
+        around = 0 if instructions is None else len(instructions)
+        return (
+            self.written.size
+            + sum(map(len, texts))
+            + sum(map(len, row.calls))
+            + sum(map(len, self.held))
+            + around
+        )
+
+
+EMPTY_TRANSCRIPT: Final = Transcript(Rope(None, b""))
+"""Nothing was said."""
+
+
+class _Writer:
+    """Appends to a transcript, which itself stays as it is."""
+
+    def __init__(self, before: Transcript, rules: MessageRules) -> None:
+        self._rules = rules
+        self._written = before.written
+        self._new: list[bytes] = []
+        self._lead = before.lead
+        self._begun = before.begun
+        self._row = before.row
+        self._owed = before.owed
+        self._held = before.held
+
+    def transcript(self) -> Transcript:
+        """What there is now."""
+        return Transcript(
+            self._written.extend(b"".join(self._new)),
+            self._lead,
+            self._begun,
+            self._row,
+            self._owed,
+            self._held,
+        )
+
+    def rest(self) -> list[bytes]:
+        """What is not written yet, as it is to be shown if the model goes on now."""
+        self._end_row()
+        self._settle()
+        return self._new
+
+    def take(self, item: Item, answer: OpenCall | None) -> None:
+        """Write one item."""
+        match item:
+            case Message(role="assistant"):
+                if text := _text_of(item.content, ""):
+                    row = self._open_row()
+                    self._row = msgspec.structs.replace(row, texts=(*row.texts, text))
+            case Reasoning():
+                text = _reasoning_text(item)
+                if text and self._rules.reasoning_field is not None:
+                    row = self._open_row()
+                    self._row = msgspec.structs.replace(row, reasoning=(*row.reasoning, text))
+            case FunctionCall() | CustomToolCall():
+                if item.status != "incomplete":
+                    row = self._open_row()
+                    self._row = msgspec.structs.replace(
+                        row,
+                        calls=(*row.calls, encode(_call(item))),
+                        call_ids=(*row.call_ids, item.call_id),
+                    )
+            case FunctionCallOutput() | CustomToolCallOutput():
+                self._end_row()
+                self._output(item, answer)
+            case Message(role="user"):
+                self._say("user", self._content(item.content))
+            case Message():
+                text = _text_of(item.content, _BETWEEN_PARTS)
+                if self._begun:
+                    self._say(self._rules.later_system_role, text)
+                else:
+                    self._lead = (*self._lead, text)
+            case OpaqueItem():
+                text = f"[{item.type}] {item.raw.decode('utf-8', 'replace')}"
+                self._say(self._rules.later_system_role, text)
+            case ItemReference():
+                raise AssertionError("references are resolved before a conversation is made")
+
+    def _open_row(self) -> _Row:
+        self._begun = True
+        if self._row is None:
+            self._settle()
+            self._row = _Row()
+        return self._row
+
+    def _end_row(self) -> None:
+        """Write the assistant message that is open."""
+        row = self._row
+        if row is None:
+            return
+        self._row = None
+        message: dict[str, Any] = {"role": "assistant"}
+        if row.reasoning and self._rules.reasoning_field is not None:
+            message[self._rules.reasoning_field] = _BETWEEN_TEXTS.join(row.reasoning)
+        # An assistant message without calls has to have a content.
+        content = _BETWEEN_TEXTS.join(row.texts)
+        message["content"] = content if content or not row.calls else None
+        if row.calls:
+            message["tool_calls"] = [msgspec.Raw(call) for call in row.calls]
+        self._append(message)
+        self._owed = row.call_ids
+
+    def _settle(self) -> None:
+        """The assistant speaks again: whatever is owed an output does not get one in time."""
+        for call_id in self._owed:
+            self._append({"role": "tool", "tool_call_id": call_id, "content": NO_OUTPUT_YET})
+        self._owed = ()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._new += self._held
+        self._held = ()
+
+    def _say(self, role: str, content: object) -> None:
+        """Write a message that is no output, in its place or as soon as it may be there."""
+        self._begun = True
+        self._end_row()
+        message = {"role": role, "content": content}
+        if self._owed:
+            self._held = (*self._held, b"," + encode(message))
+        else:
+            self._append(message)
+
+    def _append(self, message: Mapping[str, object]) -> None:
+        self._new.append(b"," + encode(message))
+
+    def _output(
+        self, item: FunctionCallOutput | CustomToolCallOutput, answer: OpenCall | None
+    ) -> None:
+        output = item.output
+        text = output if isinstance(output, str) else _text_of(output, _BETWEEN_PARTS)
+        if item.call_id in self._owed:
+            self._append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+            self._owed = tuple(one for one in self._owed if one != item.call_id)
+        else:
+            name = answer.name if answer is not None else "a call"
+            self._say("user", f"[output of {name}, {item.call_id}] {text}")
+        if not isinstance(output, str):
+            seen = [part for part in output if isinstance(part, InputImage | InputFile)]
+            if seen:
+                self._say("user", self._content(seen))
+        if not self._owed:
+            self._let_go()
+
+    def _content(self, parts: Sequence[ContentPart | OutputPart]) -> str | list[dict[str, Any]]:
+        """A user's content: a string where it can be one, which is what every server takes."""
+        if not any(isinstance(part, InputImage | InputFile) for part in parts):
+            return _text_of(parts, _BETWEEN_PARTS)
+        return [self._part(part) for part in parts]
+
+    def _part(self, part: ContentPart | OutputPart) -> dict[str, Any]:
+        match part:
+            case InputImage():
+                return self._image(part)
+            case InputFile():
+                return self._file(part)
+            case Refusal():
+                return {"type": "text", "text": part.refusal}
+            case _:
+                return {"type": "text", "text": part.text}
+
+    def _image(self, part: InputImage) -> dict[str, Any]:
+        if not self._rules.takes_images:
+            raise _not_taken("pictures")
+        if part.image_url is None:
+            raise _not_taken("pictures by `file_id`; send an `image_url`")
+        image: dict[str, Any] = {"url": part.image_url}
+        if part.detail is not None:
+            image["detail"] = "high" if part.detail == "original" else part.detail
+        return {"type": "image_url", "image_url": image}
+
+    def _file(self, part: InputFile) -> dict[str, Any]:
+        if not self._rules.takes_files:
+            raise _not_taken("files")
+        if part.file_data is None:
+            raise _not_taken("files by `file_id` or `file_url`; send `file_data`")
+        file: dict[str, Any] = {"file_data": part.file_data}
+        if part.filename is not None:
+            file["filename"] = part.filename
+        return {"type": "file", "file": file}
+
+
+def _call(item: FunctionCall | CustomToolCall) -> dict[str, Any]:
+    """A call as a function's; the arguments stay as they are, valid JSON or not."""
+    if isinstance(item, FunctionCall):
+        arguments = item.arguments
+    else:
+        arguments = encode({"input": item.input}).decode()
+    name = wire_name(qualified(item.name, item.namespace))
+    return {
+        "id": item.call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }
+
+
+def _text_of(parts: Sequence[ContentPart | OutputPart], between: str) -> str:
+    if len(parts) == 1:
+        return _part_text(parts[0])
+    return between.join([_part_text(part) for part in parts])
+
+
+def _part_text(part: ContentPart | OutputPart) -> str:
+    match part:
+        case InputImage():
+            return "[image]"
+        case InputFile():
+            return f"[file {part.filename}]" if part.filename else "[file]"
+        case Refusal():
+            return part.refusal
+        case _:
+            return part.text
+
+
+def _reasoning_text(item: Reasoning) -> str:
+    if item.content:
+        return "".join([part.text for part in item.content])
+    return _BETWEEN_TEXTS.join([part.text for part in item.summary])
+
+
+def _not_taken(what: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"This model does not take {what}.", code="unsupported_value", param="input"
+    )

@@ -62,7 +62,7 @@ def joined(parts: Sequence[Part]) -> list[Part]:
         if isinstance(part, TextDelta | ReasoningDelta | CallArguments) and type(last) is type(
             part
         ):
-            found[-1] = structs.replace(last, text=last.text + part.text)  # type: ignore[union-attr,type-var,arg-type]
+            found[-1] = structs.replace(last, text=last.text + part.text)
         else:
             found.append(part)
     return found

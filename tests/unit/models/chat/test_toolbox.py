@@ -15,23 +15,23 @@ from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 
 Json = dict[str, Any]
 
-SCHEMA = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
-READ = {
+SCHEMA: Json = {"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]}
+READ: Json = {
     "type": "function",
     "name": "read",
     "description": "Read.",
     "parameters": SCHEMA,
     "strict": True,
 }
-RUN = {"type": "function", "name": "run", "parameters": SCHEMA}
-STOP = {"type": "function", "name": "stop"}
-NOTE = {
+RUN: Json = {"type": "function", "name": "run", "parameters": SCHEMA}
+STOP: Json = {"type": "function", "name": "stop"}
+NOTE: Json = {
     "type": "custom",
     "name": "note",
     "format": {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"},
 }
-SPACE = {"type": "namespace", "name": "mcp.git", "tools": [{**READ, "name": "log"}]}
-ALL = [READ, RUN, STOP, NOTE, SPACE]
+SPACE: Json = {"type": "namespace", "name": "mcp.git", "tools": [{**READ, "name": "log"}]}
+ALL: list[Json] = [READ, RUN, STOP, NOTE, SPACE]
 
 
 def box(tools: list[Json], choice: Any = "auto", *, sends_strict: bool = False) -> Toolbox:

@@ -19,6 +19,8 @@ from turnwire.protocol.codec import decode_items
 
 Json = dict[str, Any]
 RULES = MessageRules()
+ASYNC: Json = {"async": True}
+CUT: Json = {"status": "incomplete"}
 
 
 def user(text: str) -> Json:
@@ -33,13 +35,14 @@ def said(text: str) -> Json:
     return {"type": "message", "role": "assistant", "content": text}
 
 
-def calls(call_id: str, name: str = "run", arguments: str = "{}", **more: Any) -> Json:
+def calls(call_id: str, *, more: Json | None = None) -> Json:
+    """A call; `more` are further fields of it."""
     return {
         "type": "function_call",
         "call_id": call_id,
-        "name": name,
-        "arguments": arguments,
-        **more,
+        "name": "run",
+        "arguments": "{}",
+        **(more or {}),
     }
 
 
@@ -141,7 +144,7 @@ HI = {"role": "user", "content": "hi"}
             id="what-is-between-waits-for-the-outputs",
         ),
         pytest.param(
-            [calls("a", **{"async": True}), user("hi"), said("ok"), output("a")],
+            [calls("a", more=ASYNC), user("hi"), said("ok"), output("a")],
             [
                 ONE_CALL,
                 told("a", NO_OUTPUT_YET),
@@ -152,12 +155,12 @@ HI = {"role": "user", "content": "hi"}
             id="a-late-output-is-told",
         ),
         pytest.param(
-            [calls("a", **{"async": True}), user("hi")],
+            [calls("a", more=ASYNC), user("hi")],
             [ONE_CALL, told("a", NO_OUTPUT_YET), HI],
             id="an-open-call-gets-a-note",
         ),
         pytest.param(
-            [user("hi"), calls("a", status="incomplete"), user("go on")],
+            [user("hi"), calls("a", more=CUT), user("go on")],
             [HI, {"role": "user", "content": "go on"}],
             id="a-cut-call-is-left-out",
         ),
@@ -177,7 +180,7 @@ HI = {"role": "user", "content": "hi"}
             id="a-custom-call-is-a-function-with-one-string",
         ),
         pytest.param(
-            [calls("a", namespace="mcp.git"), output("a")],
+            [calls("a", more={"namespace": "mcp.git"}), output("a")],
             [
                 {**ONE_CALL, "tool_calls": [{
                     "id": "a", "type": "function",
@@ -310,9 +313,8 @@ def test_the_cuts_do_not_matter(
                 items.append(output(waiting.pop(which % len(waiting)), f"o{n}"))
             continue
         if isinstance(item, str):
-            more = {"call": {}, "async": {"async": True}, "cut": {"status": "incomplete"}}[item]
             waiting.append(f"c{n}")
-            item = calls(f"c{n}", **more)
+            item = calls(f"c{n}", more={"call": {}, "async": ASYNC, "cut": CUT}[item])
         items.append(item)
     places = sorted({cut for cut in cuts if cut < len(items)} | {0, len(items)})
     links = [items[a:b] for a, b in itertools.pairwise(places)]

@@ -32,7 +32,8 @@ __all__ = ["Answer", "ChatClient"]
 MAX_ERROR_BYTES: Final = 65_536
 KEEP_ALIVE_SEC: Final = 60.0
 REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+# RuntimeError: what aiohttp raises where a connection or session was closed in the meantime.
+_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, RuntimeError)
 
 
 class ChatClient:

@@ -15,6 +15,7 @@ from msgspec import Raw, Struct
 from turnwire.errors import EngineError
 
 __all__ = [
+    "NO_ERROR",
     "Choice",
     "Chunk",
     "ChunkStream",
@@ -33,6 +34,7 @@ MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed."""
 DONE: Final = b"[DONE]"
+NO_ERROR: Final = Raw(b"null")
 
 
 class FunctionDelta(Struct):
@@ -115,12 +117,16 @@ class Timings(Struct):
 
 
 class Chunk(Struct):
-    """One event of a stream, or a whole answer that was not streamed."""
+    """One event of a stream, or a whole answer that was not streamed.
+
+    Attributes:
+        error: What went wrong, in any shape; null if nothing did.
+    """
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
     timings: Timings | None = None
-    error: Raw | None = None
+    error: Raw = NO_ERROR
 
 
 _CHUNK: Final = msgspec.json.Decoder(Chunk)

@@ -53,7 +53,7 @@ class ChatClient:
         self._url: Final = _endpoint(name, options.base_url)
         self._headers: Final = _headers(name, options)
         self._session: aiohttp.ClientSession | None = None
-        self._resting: set[asyncio.Task[None]] = set()
+        self._resting: dict[asyncio.Task[None], aiohttp.ClientResponse] = {}
         self._closed = False
 
     async def ask(self, body: Sequence[bytes]) -> Answer:
@@ -82,8 +82,9 @@ class ChatClient:
     async def aclose(self) -> None:
         """Close every connection; requests that run fail."""
         self._closed = True
-        for task in list(self._resting):
+        for task, response in list(self._resting.items()):
             task.cancel()
+            response.close()  # a task that had not begun yet cannot do it
         if self._session is not None:
             await self._session.close()
 
@@ -152,8 +153,8 @@ class ChatClient:
     def rest(self, response: aiohttp.ClientResponse) -> None:
         """Read a body to its end aside, so that its connection can be used again."""
         task = asyncio.create_task(_rest(response), name="chat-rest")
-        self._resting.add(task)
-        task.add_done_callback(self._resting.discard)
+        self._resting[task] = response
+        task.add_done_callback(self._resting.pop)
 
 
 class Answer:

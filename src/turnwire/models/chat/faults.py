@@ -61,6 +61,8 @@ def refused(
         secret: Taken out of the endpoint's words, should it quote it.
     """
     words, code = _words(body, secret)
+    if retry_after_sec is not None:
+        retry_after_sec = max(retry_after_sec, 1)  # what clients are told is at least that
     if status in (400, 413, 422):
         if code == "context_length_exceeded" or _TOO_LONG.search(words):
             return _too_long(name)
@@ -106,12 +108,12 @@ def in_stream(name: str, error: bytes, *, secret: str | None = None) -> Turnwire
 
 
 def retry_after_of(headers: Mapping[str, str]) -> int | None:
-    """Seconds of a `Retry-After` header, at least 1; None without one, or if it is a date."""
+    """Whole seconds of a `Retry-After` header; None without one, or if it is a date."""
     try:
         sec = math.ceil(float(headers.get("Retry-After", "")))
     except (ValueError, OverflowError):
         return None
-    return min(max(sec, 1), MAX_RETRY_AFTER_SEC)
+    return min(max(sec, 0), MAX_RETRY_AFTER_SEC)
 
 
 def _too_long(name: str) -> ContextLengthExceeded:

@@ -26,7 +26,7 @@ from turnwire.context.pairing import require_outputs
 from turnwire.engines.slots import Slots
 from turnwire.errors import EngineUnavailable, InvalidRequest, Overloaded
 from turnwire.models.base import RenderMode, RenderReport, Settings
-from turnwire.models.chat.chunks import Chunk, ChunkStream
+from turnwire.models.chat.chunks import NO_ERROR, Chunk, ChunkStream
 from turnwire.models.chat.client import ChatClient
 from turnwire.models.chat.faults import in_stream
 from turnwire.models.chat.options import ChatOptions, MessageRules
@@ -264,9 +264,9 @@ class PreparedChat:
 
     def _read(self, reader: PartReader, chunks: Sequence[Chunk]) -> list[Part]:
         for chunk in chunks:
-            if chunk.error is not None:
+            if chunk.error is not NO_ERROR and (error := bytes(chunk.error)) != b"null":
                 model = self._model
-                raise in_stream(model.name, bytes(chunk.error), secret=model.options.api_key)
+                raise in_stream(model.name, error, secret=model.options.api_key)
             reader.feed(chunk)
         return reader.take()
 

@@ -116,6 +116,7 @@ def test_a_limit_is_passed_on() -> None:
     assert ("rate_limit_exceeded", 7) == (fault.code, fault.retry_after_sec)
     assert "try again in 7s." in fault.message
     assert "try again" not in str(refused("m", 429, b""))
+    assert "try again in 1s." in str(refused("m", 429, b"", retry_after_sec=0))
     spent = refused("m", 429, nested("You exceeded", code="insufficient_quota"))
     assert isinstance(spent, ServiceError)
     assert "no quota" in spent.message
@@ -143,7 +144,8 @@ def test_errors_in_a_stream(error: bytes, kind: type[Exception]) -> None:
         (None, None),
         ("7", 7),
         ("0.2", 1),
-        ("-3", 1),
+        ("-3", 0),
+        ("0", 0),
         ("1e9", 86_400),
         ("inf", None),
         ("nan", None),
@@ -151,6 +153,6 @@ def test_errors_in_a_stream(error: bytes, kind: type[Exception]) -> None:
     ],
 )
 def test_retry_after(value: str | None, expected: int | None) -> None:
-    """Whole seconds from 1 up to a day; what is no number is not known."""
+    """Whole seconds up to a day; what is no number is not known."""
     headers = CIMultiDict({} if value is None else {"retry-after": value})
     assert expected == retry_after_of(headers)

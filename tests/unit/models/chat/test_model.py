@@ -1,0 +1,402 @@
+"""A model behind chat completions: what it sends, and what it makes of what it gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import Raw
+from tests.contracts.endpoint import Asked, Endpoint, Reply, call, end, endpoint, sse, text, usage
+from tests.contracts.model import items_of, message, play, wire
+
+from turnwire.context.chain import Context
+from turnwire.errors import (
+    ContextLengthExceeded,
+    EngineError,
+    EngineUnavailable,
+    InvalidRequest,
+    TooManyRequests,
+    TurnwireError,
+)
+from turnwire.models.base import Settings
+from turnwire.models.chat.model import ChatModel, PreparedChat
+from turnwire.models.chat.options import ChatOptions, MessageRules, Patience
+from turnwire.parts import Finished, Part
+from turnwire.protocol.codec import decode_tool_choice, decode_tools
+from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
+from turnwire.protocol.tools import EMPTY_TOOL_SET
+
+Json = dict[str, Any]
+
+RUN: Json = {
+    "type": "function",
+    "name": "run",
+    "parameters": {"type": "object", "properties": {"cmd": {"type": "string"}}},
+}
+NOTE: Json = {"type": "custom", "name": "note"}
+NO_WAITING = Patience(backoff_sec=0.0, max_retries=0)
+
+
+def chat(url: str = "http://127.0.0.1:9/v1", **options: Any) -> ChatModel:
+    return ChatModel(
+        "m", ChatOptions(base_url=url, model="up", **{"patience": NO_WAITING, **options})
+    )
+
+
+def tools_of(tools: Sequence[Json]) -> Any:
+    return decode_tools(Raw(json.dumps(tools).encode())) if tools else EMPTY_TOOL_SET
+
+
+def sent(prepared: PreparedChat) -> Json:
+    body: Json = json.loads(b"".join(prepared.body()))
+    return body
+
+
+def asked(settings: Settings | None = None, **options: Any) -> Json:
+    """The body of a small request, without its messages."""
+    prepared = chat(**options).prepare(None, items_of([message("hi")]), settings or Settings())
+    body = sent(prepared)
+    assert [{"role": "user", "content": "hi"}] == body.pop("messages")
+    return body
+
+
+PLAIN = {"model": "up", "stream": True, "stream_options": {"include_usage": True}}
+SCHEMA = JsonSchemaFormat(name="s", schema=Raw(b'{"type":"object"}'), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "expected"),
+    [
+        ({}, {}, {}),
+        ({"temperature": 0.5, "top_p": 0.9}, {}, {"temperature": 0.5, "top_p": 0.9}),
+        ({}, {"explicit_sampling": True}, {"temperature": 1.0, "top_p": 1.0}),
+        ({"max_output_tokens": 50}, {}, {"max_tokens": 50}),
+        ({}, {"max_output_tokens": 70}, {"max_tokens": 70}),
+        ({"max_output_tokens": 50}, {"max_output_tokens": 70}, {"max_tokens": 50}),
+        (
+            {"max_output_tokens": 50},
+            {"max_tokens_field": "max_completion_tokens"},
+            {"max_completion_tokens": 50},
+        ),
+        ({"effort": "high"}, {}, {"reasoning_effort": "high"}),
+        ({"effort": "high"}, {"sends_effort": False}, {}),
+        (
+            {"text_format": JsonObjectFormat()},
+            {},
+            {"response_format": {"type": "json_object"}},
+        ),
+        (
+            {"text_format": SCHEMA},
+            {},
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "s", "schema": {"type": "object"}, "strict": True},
+                }
+            },
+        ),
+        ({"parallel_tool_calls": False}, {}, {}),
+        ({"session": "s", "hints": {"sim.fault": "x"}}, {}, {}),
+        ({}, {"extra": {"top_k": 20}}, {"top_k": 20}),
+    ],
+    ids=str,
+)
+def test_settings_in_a_body(fields: Json, options: Json, expected: Json) -> None:
+    """Each setting has its field; what was not asked for is not sent."""
+    assert PLAIN | expected == asked(Settings(**fields), **options)
+
+
+def test_usage_need_not_be_asked_for() -> None:
+    """Some servers do not know `stream_options`."""
+    assert {"model": "up", "stream": True} == asked(asks_usage=False)
+
+
+def test_tools_in_a_body() -> None:
+    """They are functions; one call at a time is asked for where that was."""
+    tools = tools_of([RUN])
+    choice = decode_tool_choice(Raw(b'"required"'), tools)
+    body = asked(Settings(tools=tools, tool_choice=choice, parallel_tool_calls=False))
+    assert [{"type": "function", "function": {"name": "run", "parameters": RUN["parameters"]}}] == (
+        body["tools"]
+    )
+    assert ("required", False) == (body["tool_choice"], body["parallel_tool_calls"])
+
+
+def test_owners_have_caches_of_their_own() -> None:
+    """Keys for an endpoint's cache differ between owners, and do not tell who they are."""
+    options = {"sends_cache_key": True, "sends_cache_salt": True}
+    one, other, again = (
+        asked(Settings(owner=owner, session="s"), **options) for owner in ("ann", "bob", "ann")
+    )
+    assert one == again
+    for key in ("prompt_cache_key", "cache_salt"):
+        assert one[key] != other[key]
+        assert "ann" not in one[key]
+    assert "prompt_cache_key" not in asked(Settings(owner="ann"), **options)
+
+
+@asynccontextmanager
+async def answering(
+    reply: Reply | Callable[[Asked], Reply], **options: Any
+) -> AsyncIterator[tuple[ChatModel, Endpoint]]:
+    script = reply if callable(reply) else lambda _: reply
+    async with endpoint(script) as one:
+        model = chat(one.url, **options)
+        try:
+            yield model, one
+        finally:
+            await model.aclose()
+
+
+async def finished_of(reply: Reply, **options: Any) -> Finished:
+    async with answering(reply, **options) as (model, _):
+        parts, _, _ = await play(model.prepare(None, items_of([message("hi")]), Settings()))
+    assert isinstance(parts[-1], Finished)
+    return parts[-1]
+
+
+async def test_usage_is_the_endpoints() -> None:
+    """What a response reports is what the endpoint counted."""
+    chunks = sse(text("hi"), end(), usage(90, 8, cached=64, reasoning=3))
+    assert Finished(
+        reason="stop",
+        num_prompt_tokens=90,
+        num_cached_tokens=64,
+        num_output_tokens=8,
+        num_reasoning_tokens=3,
+    ) == await finished_of(Reply(chunks))
+
+
+async def test_usage_is_estimated_where_none_comes() -> None:
+    """Four bytes of JSON count as a token, so that clients that compact by usage still do."""
+    chunks = sse(text("", reasoning="x" * 8), text("y" * 12), end())
+    finished = await finished_of(Reply(chunks))
+    assert (5, 2, 0) == (
+        finished.num_output_tokens,
+        finished.num_reasoning_tokens,
+        finished.num_cached_tokens,
+    )
+    assert 0 < finished.num_prompt_tokens < 20
+
+
+async def test_an_answer_that_is_not_streamed() -> None:
+    """A server that ignores `stream` is understood."""
+    whole = {
+        "choices": [{"message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 1},
+    }
+    finished = await finished_of(
+        Reply([json.dumps(whole).encode()], kind="application/json; charset=utf-8")
+    )
+    assert (3, 1) == (finished.num_prompt_tokens, finished.num_output_tokens)
+
+
+async def test_done_without_a_reason_is_an_end() -> None:
+    """Some servers stop with `[DONE]` alone."""
+    assert "stop" == (await finished_of(Reply(sse(text("hi"))))).reason
+
+
+async def test_content_that_was_filtered() -> None:
+    """The response is incomplete, and says why."""
+    finished = await finished_of(Reply(sse(text("hi"), end("content_filter"))))
+    assert "content_filter" == finished.reason
+
+
+SAYS_ERROR = b'data: {"error":{"message":"boom at 10.0.0.7"}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "says"),
+    [
+        (Reply([b"{}"], status=500), EngineUnavailable, "status 500"),
+        (Reply([b'{"error":"no"}'], status=400), InvalidRequest, "'m' refused the request: no"),
+        (
+            Reply([b'{"error":"maximum context length is 9"}'], status=400),
+            ContextLengthExceeded,
+            "too long for the model 'm'",
+        ),
+        (Reply(status=429), TooManyRequests, "'m' takes no more requests"),
+        (Reply([b"<html>"], kind="text/html"), EngineError, "no chat completion"),
+        (Reply([b"<html>"], kind="application/json"), EngineError, "no chat completion"),
+        (Reply(sse(text("a"), done=False)), EngineError, "broke off"),
+        (Reply(sse(text("a")), cut=True), EngineError, ""),
+        (Reply([*sse(text("a"), done=False), SAYS_ERROR]), EngineError, "reported an error"),
+        (Reply([b"data: {oops\n\n"]), EngineError, "no chat completion"),
+    ],
+    ids=[
+        "500", "400", "context", "429", "html", "html-as-json", "no-end", "done-then-cut",
+        "error-in-stream", "no-json",
+    ],
+)  # fmt: skip
+async def test_faults(reply: Reply, kind: type[TurnwireError], says: str) -> None:
+    """They are ours and of the right kind, the place is free again, and the next turn goes."""
+    async with answering(reply, max_concurrent=1, max_waiting=0) as (model, one):
+        prepared = model.prepare(None, items_of([message("hi")]), Settings())
+        if says:
+            with pytest.raises(kind, match=says) as raised:
+                await play(prepared)
+            assert "10.0.0.7" not in str(raised.value)
+        else:
+            await play(prepared)  # what comes after `[DONE]` does not matter
+        assert 0 == model.num_running
+        again = model.prepare(None, items_of([message("hi")]), Settings())
+        if says:
+            with pytest.raises(kind):
+                await play(again)
+        assert len(one.asked) == (2 if says else 1)
+
+
+async def test_a_warm_up_is_sent_where_it_is_wanted() -> None:
+    """One token of output has the endpoint read the prompt; by default nothing is sent."""
+    reply = Reply(sse(text("x"), end("length"), usage(20, 1, cached=16)))
+    settings = Settings(warm_up=True, max_output_tokens=100)
+    for warms, num_cached, num_asked in ((True, 16, 1), (False, 0, 0)):
+        async with answering(reply, warms=warms) as (model, one):
+            prepared = model.prepare(None, items_of([message("hi")]), settings)
+            assert num_cached == await prepared.warm()
+            assert num_asked == len(one.asked)
+            assert all(1 == ask.body["max_tokens"] for ask in one.asked)
+
+
+async def test_a_context_is_shared_by_models_with_equal_rules() -> None:
+    """Another model goes on with the bytes there are; other rules write them anew."""
+    chunks = sse(text("", reasoning="hm"), text("hi"), end())
+    async with answering(Reply(chunks)) as (model, one):
+        _, _, after = await play(model.prepare(None, items_of([message("a")]), Settings()))
+        same = chat(one.url).prepare(after, items_of([message("b")]), Settings())
+        rules = MessageRules(reasoning_field="reasoning")
+        other = chat(one.url, rules=rules).prepare(after, items_of([message("b")]), Settings())
+        assert ("append", "full") == (same.report.mode, other.report.mode)
+        assert "hm" == sent(other)["messages"][1]["reasoning"]
+
+
+async def test_the_key_reaches_the_endpoint_and_nobody_else() -> None:
+    """Not even where the endpoint quotes it."""
+    key = "sk-very-secret"
+
+    def script(request: Asked) -> Reply:
+        assert f"Bearer {key}" == request.headers["Authorization"]
+        said = {"error": {"message": f"{request.headers['Authorization']} is odd"}}
+        return Reply([json.dumps(said).encode()], status=400)
+
+    async with answering(script, api_key=key) as (model, _):
+        with pytest.raises(InvalidRequest, match=r"Bearer \*\*\* is odd"):
+            await play(model.prepare(None, items_of([message("hi")]), Settings()))
+        assert key not in repr(model.options)
+
+
+OUTPUTS = st.lists(
+    st.one_of(
+        st.builds(message, st.sampled_from(["so", "日本\n"]), st.just("assistant")),
+        st.just({"type": "reasoning", "summary": [], "content": [
+            {"type": "reasoning_text", "text": "hm"}]}),
+        st.sampled_from(["function_call", "custom_tool_call"]),
+    ),
+    max_size=3,
+)  # fmt: skip
+STEPS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "back": st.sampled_from([0, 0, 1, 3]),
+            "new": st.lists(
+                st.builds(
+                    message,
+                    st.sampled_from(["u", "", '"\\\n', "é"]),
+                    st.sampled_from(["user", "system", "developer", "assistant"]),
+                ),
+                max_size=2,
+            ),
+            "output": OUTPUTS,
+            "tools": st.sampled_from([(), (RUN,), (RUN, NOTE)]),
+            "instructions": st.sampled_from([None, "Be brief.", "Sois bref.\n"]),
+        }
+    ),
+    min_size=1,
+    max_size=6,
+)
+RULES = [
+    MessageRules(),
+    MessageRules(reasoning_field="reasoning_content", later_system_role="user"),
+]
+
+
+@given(STEPS, st.sampled_from(RULES))
+def test_continuing_sends_what_a_full_resend_sends(steps: list[Json], rules: MessageRules) -> None:
+    """Byte for byte, over roles, forks, calls, reasoning, tools and instructions."""
+    model = chat(rules=rules)
+    nodes: list[tuple[Context | None, list[Json]]] = [(None, [])]
+    for number, step in enumerate(steps):
+        parent, history = nodes[-1 - min(step["back"], len(nodes) - 1)]
+        open_calls = parent.open_calls.values() if parent is not None else ()
+        new = [
+            {
+                "type": f"{'function' if one.kind == 'function' else 'custom_tool'}_call_output",
+                "call_id": one.call_id,
+                "output": f"of {number}",
+            }
+            for one in open_calls
+        ]
+        new += step["new"]
+        settings = Settings(tools=tools_of(step["tools"]), instructions=step["instructions"])
+        continued = model.prepare(parent, items_of(new), settings)
+        resent = model.prepare(None, items_of(history + new), settings)
+        assert b"".join(resent.body()) == b"".join(continued.body())
+        assert resent.num_prompt_tokens == continued.num_prompt_tokens
+        output = items_of(
+            [
+                made
+                if isinstance(made, dict)
+                else {
+                    "type": made,
+                    "call_id": f"call_{number}_{place}",
+                    "name": "run" if made == "function_call" else "note",
+                    ("arguments" if made == "function_call" else "input"): "{}",
+                }
+                for place, made in enumerate(step["output"])
+            ]
+        )
+        after = continued.settle(output)
+        nodes.append((after, history + new + [wire(item) for item in output]))
+
+
+async def test_a_tool_loop() -> None:
+    """Calls go out as they came, under the endpoint's own ids, with their outputs behind them."""
+
+    def script(request: Asked) -> Reply:
+        if request.body["messages"][-1]["role"] == "tool":
+            return Reply(sse(text("Done."), end()))
+        return Reply(
+            sse(
+                text("I look."),
+                call(0, "run", '{"cmd": "ls"}', "functions.run:0"),
+                call(1, "note", '{"input": "x"}', "functions.note:1"),
+                end("tool_calls"),
+            )
+        )
+
+    async with answering(script) as (model, one):
+        settings = Settings(tools=tools_of([RUN, NOTE]))
+        _, output, after = await play(model.prepare(None, items_of([message("go")]), settings))
+        assert ["message", "function_call", "custom_tool_call"] == [
+            wire(item)["type"] for item in output
+        ]
+        answers = [
+            {"type": "function_call_output", "call_id": "functions.run:0", "output": "a"},
+            {"type": "custom_tool_call_output", "call_id": "functions.note:1", "output": "b"},
+        ]
+        parts: list[Part]
+        parts, _, _ = await play(model.prepare(after, items_of(answers), settings))
+        assert isinstance(parts[-1], Finished)
+        assistant = one.asked[1].body["messages"][1]
+        assert "I look." == assistant["content"]
+        assert ["functions.run:0", "functions.note:1"] == [
+            entry["id"] for entry in assistant["tool_calls"]
+        ]
+        assert ['{"cmd": "ls"}', '{"input":"x"}'] == [
+            entry["function"]["arguments"] for entry in assistant["tool_calls"]
+        ]

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from bench.load import websocket
+from bench.load import chat, websocket
 from bench.measure import Bench
 from bench.micro import parts, render
 
 __all__ = ["BENCHES"]
 
 BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
-    {bench.name: bench for bench in (parts.BENCH, render.BENCH, websocket.BENCH)}
+    {bench.name: bench for bench in (parts.BENCH, render.BENCH, websocket.BENCH, chat.BENCH)}
 )

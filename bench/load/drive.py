@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -32,14 +32,25 @@ class Arm(Struct, frozen=True, kw_only=True):
         store: Whether responses are stored; over SSE a continuation needs it.
         connections: How many clients there are, each with one turn at a time.
         canned: The server answers with bytes that it recorded: transport and framing alone.
+        loop: The turns are a tool loop, with a model that a chat-completions endpoint in a third
+            process serves; it shares the clients' core and is not counted.
+        context_chars: With `loop`, how much text a conversation begins with.
+        between_ms: With `loop`, time between two tokens of the endpoint; 0 for none.
     """
 
     transport: Literal["ws", "sse"] = "ws"
     store: bool = False
     connections: int = 1
     canned: bool = False
+    loop: bool = False
+    context_chars: int = 0
+    between_ms: float = 0.0
 
     def __str__(self) -> str:
+        if self.loop:
+            behind = f" behind {self.context_chars // 1000} kB" if self.context_chars else ""
+            pace = f", a token each {self.between_ms:g} ms" if self.between_ms else ""
+            return f"{self.transport} tool loop{behind}{pace}, {self.connections} conn."
         name = "canned bytes" if self.canned else f"store:{str(self.store).lower()}"
         return f"{self.transport} {name}, {self.connections} conn."
 
@@ -99,7 +110,13 @@ def load(arm: Arm, *, warm_sec: float = 1.0, sec: float = 3.0, profile: Path | N
     clients = ["bench.load.generator", "--core", "1", "--arm", arm.transport]
     clients += ["--connections", str(arm.connections), "--warm-sec", str(warm_sec)]
     clients += ["--sec", str(sec), *(["--store"] if arm.store else [])]
-    with _process(server) as serving:
+    clients += ["--loop", "--context-chars", str(arm.context_chars)] if arm.loop else []
+    with ExitStack() as running:
+        if arm.loop:
+            upstream = ["bench.load.upstream", "--core", "1", "--between-ms", str(arm.between_ms)]
+            endpoint = running.enter_context(_process(upstream))
+            server += ["--upstream", _read(endpoint)["url"]]
+        serving = running.enter_context(_process(server))
         url = _read(serving)["url"]
         with _process([*clients, "--url", url]) as asking:
             _expect(asking, "begin")

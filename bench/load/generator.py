@@ -44,6 +44,10 @@ POST = (
     b"POST /v1/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n"
 )
+TURNS_OF_LOOP = 20
+CALL_ID = b"CALL-ID"
+CALL_ID_AT = b'"call_id":"'
+EVENT_OF_CALL = 2  # behind created and in_progress
 ID_AT = b'"id":"resp_'
 ID_BYTES = len("resp_") + 48
 
@@ -92,13 +96,14 @@ class Tally:
 class Client(asyncio.Protocol):
     """One connection. Subclasses read one transport's framing and call `_ended`."""
 
-    def __init__(self, tally: Tally, *, store: bool) -> None:
+    def __init__(self, tally: Tally, script: Script) -> None:
         self._tally = tally
-        self._head, self._tail = _request(store=store)
+        self._script = script
         self._transport: asyncio.Transport
         self._rest = b""  # of what was received: the beginning of something unfinished
         self._events = 0  # of the turn so far
         self._id = b""  # of the turn's response
+        self._call_id = b""  # of the turn's call, where it makes one
         self._turn = 0  # number in its conversation
         self._sent_at = 0.0
 
@@ -120,12 +125,17 @@ class Client(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._events = 0
-        if self._turn == TURNS_OF_CONVERSATION:
+        script = self._script
+        if self._turn == script.num_turns:
             self._turn = 0
-        parent = b'"previous_response_id":"' + self._id + b'",' if self._turn else b""
+        if self._turn:
+            parent = b'"previous_response_id":"' + self._id + b'",'
+            message = script.head + parent + script.following.replace(CALL_ID, self._call_id)
+        else:
+            message = script.head + script.first
         self._turn += 1
         self._sent_at = time.perf_counter()
-        self._transport.write(self._framed(self._head + parent + self._tail))
+        self._transport.write(self._framed(message))
 
     def _framed(self, message: bytes) -> bytes:
         raise NotImplementedError
@@ -140,6 +150,11 @@ class Client(asyncio.Protocol):
                 return
             start = found + len(b'"id":"')
             self._id = data[start : start + ID_BYTES]
+        elif self._events == EVENT_OF_CALL and self._script.calls:
+            found = data.find(CALL_ID_AT, at, at + size)
+            if found >= 0:
+                start = found + len(CALL_ID_AT)
+                self._call_id = data[start : data.index(b'"', start)]
         self._events += 1
 
     def _ended(self) -> None:
@@ -153,8 +168,8 @@ class Client(asyncio.Protocol):
 class WebSocketClient(Client):
     """Frames: RFC 6455 section 5.2."""
 
-    def __init__(self, tally: Tally, *, store: bool) -> None:
-        super().__init__(tally, store=store)
+    def __init__(self, tally: Tally, script: Script) -> None:
+        super().__init__(tally, script)
         self._open = False
 
     def _begin(self) -> None:
@@ -165,7 +180,9 @@ class WebSocketClient(Client):
         # A mask of zeros is a mask, and leaves the bytes as they are.
         if size < 126:
             return b"\x81" + (0x80 | size).to_bytes(1, "big") + bytes(4) + message
-        return b"\x81\xfe" + size.to_bytes(2, "big") + bytes(4) + message
+        if size < 65536:
+            return b"\x81\xfe" + size.to_bytes(2, "big") + bytes(4) + message
+        return b"\x81\xff" + size.to_bytes(8, "big") + bytes(4) + message
 
     def data_received(self, data: bytes) -> None:
         if not self._open:
@@ -197,8 +214,8 @@ class WebSocketClient(Client):
 class SseClient(Client):
     """Chunks (RFC 9112 section 7.1), each of them one event; an empty one is the end."""
 
-    def __init__(self, tally: Tally, *, store: bool) -> None:
-        super().__init__(tally, store=store)
+    def __init__(self, tally: Tally, script: Script) -> None:
+        super().__init__(tally, script)
         self._in_body = False
 
     def _framed(self, message: bytes) -> bytes:
@@ -233,8 +250,26 @@ class SseClient(Client):
         self._rest = data[at:]
 
 
-def _request(*, store: bool) -> tuple[bytes, bytes]:
-    """The request up to `previous_response_id`, and the rest of it."""
+class Script(Struct, frozen=True, kw_only=True):
+    """What a client sends.
+
+    Attributes:
+        head: Of every message.
+        first: The rest of the one that begins a conversation.
+        following: The rest of the others, behind `previous_response_id`.
+        num_turns: Of a conversation.
+        calls: Each turn but the last of a conversation makes a call, which the next answers.
+    """
+
+    head: bytes
+    first: bytes
+    following: bytes
+    num_turns: int
+    calls: bool
+
+
+def _talk(*, store: bool) -> Script:
+    """Questions to the simulated model."""
     head = {
         "type": "response.create",
         "model": "sim",
@@ -243,8 +278,50 @@ def _request(*, store: bool) -> tuple[bytes, bytes]:
         "metadata": {"sim.output_tokens": str(OUTPUT_TOKENS)},
     }
     text = "The tests pass now. Read the report and tell me which of the files is to go first."
-    tail = {"input": [{"type": "message", "role": "user", "content": text}]}
-    return json.dumps(head)[:-1].encode() + b",", json.dumps(tail)[1:].encode()
+    tail = _tail({"type": "message", "role": "user", "content": text})
+    return Script(
+        head=_head(head),
+        first=tail,
+        following=tail,
+        num_turns=TURNS_OF_CONVERSATION,
+        calls=False,
+    )
+
+
+def _loop(*, store: bool, context_chars: int) -> Script:
+    """A tool loop with a model behind chat completions."""
+    parameters = {"type": "object", "properties": {"cmd": {"type": "string"}}}
+    tool = {"type": "function", "name": "run", "parameters": parameters, "strict": False}
+    head = {
+        "type": "response.create",
+        "model": "chat",
+        "stream": True,
+        "store": store,
+        "instructions": "You are a coding agent. Work in small steps.",
+        "tools": [tool],
+    }
+    text = "Make the tests pass. " + "These are the files: one two three. " * (context_chars // 36)
+    output = "src/parser.py:12: def parse(self, text: str) -> Tree:\nPASSED in 12 ms\n" * 3
+    answer = {
+        "type": "function_call_output",
+        "call_id": CALL_ID.decode(),
+        "output": output,
+    }
+    return Script(
+        head=_head(head),
+        first=_tail({"type": "message", "role": "user", "content": text}),
+        following=_tail(answer),
+        num_turns=TURNS_OF_LOOP,
+        calls=True,
+    )
+
+
+def _head(fields: dict[str, object]) -> bytes:
+    return json.dumps(fields)[:-1].encode() + b","
+
+
+def _tail(item: dict[str, object]) -> bytes:
+    return json.dumps({"input": [item]})[1:].encode()
 
 
 def _say(message: object) -> None:
@@ -296,6 +373,8 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--arm", choices=["ws", "sse"], default="ws")
     parser.add_argument("--store", action="store_true")
+    parser.add_argument("--loop", action="store_true", help="tools and the model `chat`")
+    parser.add_argument("--context-chars", type=int, default=0)
     parser.add_argument("--connections", type=int, default=1)
     parser.add_argument("--warm-sec", type=float, default=1.0)
     parser.add_argument("--sec", type=float, default=3.0)
@@ -304,10 +383,14 @@ def main() -> None:
     pin(args.core)
     gc.disable()  # nothing here is cyclic, and a pause would be charged to the server
     kind = WebSocketClient if args.arm == "ws" else SseClient
+    if args.loop:
+        script = _loop(store=args.store, context_chars=args.context_chars)
+    else:
+        script = _talk(store=args.store)
     seen = uvloop.run(
         _load(
             args.url,
-            lambda tally: kind(tally, store=args.store),
+            lambda tally: kind(tally, script),
             args.connections,
             args.warm_sec,
             args.sec,

@@ -24,6 +24,8 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 from turnwire.config import Config, ServerConfig
+from turnwire.models.chat.model import ChatModel
+from turnwire.models.chat.options import ChatOptions
 from turnwire.server.app import serve
 from turnwire.server.heap import settle_heap
 from turnwire.telemetry import logs
@@ -39,9 +41,13 @@ def pin(core: int) -> None:
 
 
 @asynccontextmanager
-async def _turnwire(folder: Path) -> AsyncIterator[str]:
+async def _turnwire(folder: Path, upstream: str | None) -> AsyncIterator[str]:
     server = ServerConfig(port=0, data_dir=folder, shutdown_grace_sec=1.0)
-    async with serve(Config(server=server)) as one:
+    models = None
+    if upstream is not None:
+        options = ChatOptions(base_url=upstream, model="mock", max_concurrent=1024)
+        models = [ChatModel("chat", options)]
+    async with serve(Config(server=server), models=models) as one:
         yield one.url
 
 
@@ -107,12 +113,13 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--canned", action="store_true", help="measure the transport alone")
+    parser.add_argument("--upstream", help="serve the model `chat` from this endpoint")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the whole run here")
     args = parser.parse_args()
     pin(args.core)
     logs.configure("warning", "json")
     with tempfile.TemporaryDirectory() as folder:
-        main_task = _run(_canned() if args.canned else _turnwire(Path(folder)))
+        main_task = _run(_canned() if args.canned else _turnwire(Path(folder), args.upstream))
         if args.profile is None:
             uvloop.run(main_task)
         else:

@@ -32,8 +32,14 @@ __all__ = ["Answer", "ChatClient"]
 MAX_ERROR_BYTES: Final = 65_536
 KEEP_ALIVE_SEC: Final = 60.0
 REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
-# RuntimeError: what aiohttp raises where a connection or session was closed in the meantime.
-_FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, RuntimeError)
+_FAILURES: Final = (
+    aiohttp.ClientError,
+    aiohttp.http_exceptions.HttpProcessingError,  # what the parser says, should it get through
+    OSError,
+    TimeoutError,
+    ValueError,
+    RuntimeError,  # a connection or session that was closed in the meantime
+)
 
 
 class ChatClient:

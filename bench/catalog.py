@@ -8,10 +8,13 @@ from typing import Final
 
 from bench.load import chat, websocket
 from bench.measure import Bench
-from bench.micro import parts, render
+from bench.micro import parts, render, request
 
 __all__ = ["BENCHES"]
 
 BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
-    {bench.name: bench for bench in (parts.BENCH, render.BENCH, websocket.BENCH, chat.BENCH)}
+    {
+        bench.name: bench
+        for bench in (parts.BENCH, render.BENCH, request.BENCH, websocket.BENCH, chat.BENCH)
+    }
 )

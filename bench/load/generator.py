@@ -302,7 +302,7 @@ def _loop(*, store: bool, context_chars: int) -> Script:
     }
     text = "Make the tests pass. " + "These are the files: one two three. " * (context_chars // 36)
     output = "src/parser.py:12: def parse(self, text: str) -> Tree:\nPASSED in 12 ms\n" * 3
-    answer = {
+    answer: dict[str, object] = {
         "type": "function_call_output",
         "call_id": CALL_ID.decode(),
         "output": output,

@@ -22,7 +22,7 @@ def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["parts", "render", "load"])
+@pytest.mark.parametrize("name", ["parts", "render", "request", "load", "chat"])
 def test_a_bench_gives_one_json_line_of_numbers(name: str) -> None:
     """Each bench checks its own premises and prints its results with what they depend on."""
     done = bench(name, "--quick", "--json")
@@ -39,7 +39,7 @@ def test_a_bench_that_is_not_there_is_refused_by_name() -> None:
     """A slip in a name ends with the names there are."""
     done = bench("rendre")
     assert 2 == done.returncode
-    for name in ("parts", "render", "load"):
+    for name in ("parts", "render", "request", "load", "chat"):
         assert name in done.stderr
 
 

@@ -60,6 +60,9 @@ def _items(body: Json) -> Any:
                 }
             )
             continue
+        if thought := message.get("reasoning_content"):
+            told = [{"type": "reasoning_text", "text": thought}]
+            items.append({"type": "reasoning", "summary": [], "content": told})
         if content:
             items.append({"type": "message", "role": role, "content": content})
         items += [

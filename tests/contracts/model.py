@@ -6,7 +6,8 @@
             ...
 
 Nothing here knows what is behind a model: tokens, messages, or another server. What it answers
-has to be a function of what it is sent, so that equal conversations can be told by it.
+has to be a function of what it is sent, so that equal conversations can be told by it. A model
+that calls tools when it is told to passes `CallingModelContract`, which is more of the same.
 """
 
 from __future__ import annotations
@@ -36,7 +37,16 @@ from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.session.emitter import Emitter
 
-__all__ = ["ModelContract", "Subject", "items_of", "message", "play", "said", "wire"]
+__all__ = [
+    "CallingModelContract",
+    "ModelContract",
+    "Subject",
+    "items_of",
+    "message",
+    "play",
+    "said",
+    "wire",
+]
 
 Json = dict[str, Any]
 
@@ -245,7 +255,7 @@ class ModelContract:
         assert [subject.sent(one) for one in here] == [subject.sent(one) for one in there]
 
     async def test_a_warm_up(self, subject: Subject) -> None:
-        """It may be empty, or stand behind an open call; a turn can follow it."""
+        """It may be empty, and a turn can follow it."""
         for sent in ([], [message("one")]):
             warm_up = subject.turn(None, sent, instructions="Be brief.", warm_up=True)
             assert 0 <= await warm_up.warm()
@@ -253,59 +263,6 @@ class ModelContract:
         assert after is warm_up.context
         _, output, _ = await play(subject.turn(after, [message("two")], instructions="Be brief."))
         assert output
-        _, calls, called = await play(
-            subject.turn(None, [message("go")], tools=[READ], choice="required")
-        )
-        assert calls
-        assert 0 <= await subject.turn(called, [], tools=[READ], warm_up=True).warm()
-
-    async def test_calls_are_of_offered_tools(self, subject: Subject) -> None:
-        """Required is a call, named is that one, and none is none."""
-        named = {"type": "function", "name": "list_files"}
-        for choice, expected in (
-            ("required", {"read_file", "list_files"}),
-            (named, {"list_files"}),
-        ):
-            prepared = subject.turn(None, [message("go")], tools=[READ, LIST], choice=choice)
-            _, output, _ = await play(prepared)
-            names = {item.name for item in output if isinstance(item, FunctionCall)}
-            assert names
-            assert names <= expected
-            for item in output:
-                if isinstance(item, FunctionCall):
-                    assert json.loads(item.arguments)["path"] in {"a.py", "größe.md"}
-        parts, _, _ = await play(subject.turn(None, [message("go")], tools=[READ], choice="none"))
-        assert not any(isinstance(part, CallStarted) for part in parts)
-
-    async def test_ids_of_calls_are_never_the_same(self, subject: Subject) -> None:
-        """A conversation's calls can be told apart, over turns and within one."""
-        context: Context | None = None
-        new = [message("go")]
-        ids: list[str] = []
-        for _ in range(3):
-            prepared = subject.turn(context, new, tools=[READ], choice="required")
-            _, output, context = await play(prepared)
-            calls = [wire(item) for item in output if isinstance(item, FunctionCall)]
-            ids += [call["call_id"] for call in calls]
-            new = [answer_to(call) for call in calls]
-        assert len(ids) == len(set(ids)) >= 3
-
-    async def test_an_open_call_must_be_answered(self, subject: Subject) -> None:
-        """The model is not asked while a call waits for its output."""
-        _, output, after = await play(
-            subject.turn(None, [message("go")], tools=[READ], choice="required")
-        )
-        with pytest.raises(InvalidRequest, match="No tool output found for function call"):
-            subject.turn(after, [message("well?")])
-        with pytest.raises(InvalidRequest, match="No tool output found for function call"):
-            subject.model.count(after, items_of([message("well?")]), subject.settings())
-        # A client may repeat the calls next to their outputs.
-        calls = [wire(item) for item in output if isinstance(item, FunctionCall)]
-        repeated = [one for call in calls for one in (call, answer_to(call))]
-        plain = [answer_to(call) for call in calls]
-        assert subject.sent(subject.turn(after, plain)) == subject.sent(
-            subject.turn(after, repeated)
-        )
 
     @pytest.mark.parametrize("limit", [16, 20])
     async def test_the_limit_is_honoured(self, subject: Subject, limit: int) -> None:
@@ -418,3 +375,62 @@ class ModelContract:
         async with asyncio.timeout(PATIENCE_SEC):
             async for _ in parts:
                 pass
+
+
+class CallingModelContract(ModelContract):
+    """And of models that call tools whenever they are told to."""
+
+    async def test_calls_are_of_offered_tools(self, subject: Subject) -> None:
+        """Required is a call, named is that one, and none is none."""
+        named = {"type": "function", "name": "list_files"}
+        for choice, expected in (
+            ("required", {"read_file", "list_files"}),
+            (named, {"list_files"}),
+        ):
+            prepared = subject.turn(None, [message("go")], tools=[READ, LIST], choice=choice)
+            _, output, _ = await play(prepared)
+            names = {item.name for item in output if isinstance(item, FunctionCall)}
+            assert names
+            assert names <= expected
+            for item in output:
+                if isinstance(item, FunctionCall):
+                    assert json.loads(item.arguments)["path"] in {"a.py", "größe.md"}
+        parts, _, _ = await play(subject.turn(None, [message("go")], tools=[READ], choice="none"))
+        assert not any(isinstance(part, CallStarted) for part in parts)
+
+    async def test_ids_of_calls_are_never_the_same(self, subject: Subject) -> None:
+        """A conversation's calls can be told apart, over turns and within one."""
+        context: Context | None = None
+        new = [message("go")]
+        ids: list[str] = []
+        for _ in range(3):
+            prepared = subject.turn(context, new, tools=[READ], choice="required")
+            _, output, context = await play(prepared)
+            calls = [wire(item) for item in output if isinstance(item, FunctionCall)]
+            ids += [call["call_id"] for call in calls]
+            new = [answer_to(call) for call in calls]
+        assert len(ids) == len(set(ids)) >= 3
+
+    async def test_an_open_call_must_be_answered(self, subject: Subject) -> None:
+        """The model is not asked while a call waits for its output."""
+        _, output, after = await play(
+            subject.turn(None, [message("go")], tools=[READ], choice="required")
+        )
+        with pytest.raises(InvalidRequest, match="No tool output found for function call"):
+            subject.turn(after, [message("well?")])
+        with pytest.raises(InvalidRequest, match="No tool output found for function call"):
+            subject.model.count(after, items_of([message("well?")]), subject.settings())
+        # A client may repeat the calls next to their outputs.
+        calls = [wire(item) for item in output if isinstance(item, FunctionCall)]
+        repeated = [one for call in calls for one in (call, answer_to(call))]
+        plain = [answer_to(call) for call in calls]
+        assert subject.sent(subject.turn(after, plain)) == subject.sent(
+            subject.turn(after, repeated)
+        )
+
+    async def test_a_warm_up_behind_an_open_call(self, subject: Subject) -> None:
+        """Nothing is sampled, so nothing has to be answered yet."""
+        prepared = subject.turn(None, [message("go")], tools=[READ], choice="required")
+        _, calls, after = await play(prepared)
+        assert calls
+        assert 0 <= await subject.turn(after, [], tools=[READ], warm_up=True).warm()

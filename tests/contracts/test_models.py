@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from tests.contracts.endpoint import endpoint
-from tests.contracts.model import ModelContract, Subject
+from tests.contracts.model import CallingModelContract, Subject
 from tests.contracts.sim_endpoint import simulated
 
 from turnwire.engines.sim import SimEngine, SimProfile
@@ -32,7 +32,7 @@ def simulation(*, slots: int, tokens_per_sec: float | None = None) -> TokenModel
     return TokenModel("sim", Renderer(tokenizer), SimEngine(vocabulary, profile))
 
 
-class TestTokenModel(ModelContract):
+class TestTokenModel(CallingModelContract):
     """The simulated model: tokens in, tokens out."""
 
     @pytest.fixture
@@ -49,7 +49,7 @@ class TestTokenModel(ModelContract):
         await endless.aclose()
 
 
-class TestChatModel(ModelContract):
+class TestChatModel(CallingModelContract):
     """The same model behind chat completions."""
 
     @pytest.fixture(

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
+from msgspec import Struct
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -40,6 +41,22 @@ _FAILURES: Final = (
     ValueError,
     RuntimeError,  # a connection or session that was closed in the meantime
 )
+
+
+class _Missed(Struct, frozen=True):
+    """A try without an answer.
+
+    Attributes:
+        fault: Why.
+        again: Whether another try may have one.
+        after_sec: When, if the endpoint said.
+        stale: The connection may have been one that was kept alive for too long.
+    """
+
+    fault: TurnwireError
+    again: bool = False
+    after_sec: int | None = None
+    stale: bool = False
 
 
 class ChatClient:
@@ -74,16 +91,23 @@ class ChatClient:
         """
         patience = self._options.patience
         wait_sec = patience.backoff_sec
-        for tries_left in range(patience.max_retries, -1, -1):
-            fault, again_sec = await self._try(body, wait_sec)
-            if isinstance(fault, Answer):
-                return fault
-            if again_sec is None or again_sec > patience.max_retry_after_sec or not tries_left:
-                raise fault
+        num_left = patience.max_retries
+        may_be_stale = True
+        while True:
+            tried = await self._try(body)
+            if isinstance(tried, Answer):
+                return tried
+            if tried.stale and may_be_stale:
+                # What was kept alive is closed by its endpoint sooner or later: no try was made.
+                may_be_stale = False
+                continue
+            again_sec = wait_sec if tried.after_sec is None else tried.after_sec
+            if not tried.again or not num_left or again_sec > patience.max_retry_after_sec:
+                raise tried.fault
+            num_left -= 1
+            wait_sec *= 2
             if again_sec:
                 await asyncio.sleep(again_sec)
-                wait_sec *= 2
-        raise AssertionError("the last try returns or raises")
 
     async def aclose(self) -> None:
         """Close every connection; requests that run fail."""
@@ -94,10 +118,7 @@ class ChatClient:
         if self._session is not None:
             await self._session.close()
 
-    async def _try(
-        self, body: Sequence[bytes], wait_sec: float
-    ) -> tuple[Answer, None] | tuple[TurnwireError, float | None]:
-        """One try: an answer, or why there is none and when to try again (None: not at all)."""
+    async def _try(self, body: Sequence[bytes]) -> Answer | _Missed:
         patience = self._options.patience
         try:
             async with asyncio.timeout(patience.first_byte_sec):
@@ -108,40 +129,44 @@ class ChatClient:
                     allow_redirects=False,
                     proxy=self._options.proxy,
                 )
-        except aiohttp.ServerDisconnectedError:
-            # A connection that was kept alive, and that the endpoint closed in the meantime.
-            return EngineUnavailable("it closed the connection"), 0.0
         except aiohttp.ConnectionTimeoutError:
-            return EngineUnavailable("it could not be reached in time"), wait_sec
+            return _Missed(EngineUnavailable("it could not be reached in time"), again=True)
         except aiohttp.ClientConnectorError:
-            return EngineUnavailable("it could not be reached"), wait_sec
+            return _Missed(EngineUnavailable("it could not be reached"), again=True)
         except TimeoutError:
-            return EngineUnavailable("it did not begin to answer in time"), None
+            return _Missed(EngineUnavailable("it did not begin to answer in time"))
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError):
+            if not self._closed:
+                gone = EngineUnavailable("it closed the connection")
+                return _Missed(gone, again=True, stale=True)
+            return _Missed(EngineUnavailable("the model was closed"))
         except _FAILURES as error:
             if self._closed:
-                return EngineUnavailable("the model was closed"), None
-            return EngineUnavailable(_kind(error)), 0.0 if _was_reset(error) else None
+                return _Missed(EngineUnavailable("the model was closed"))
+            return _Missed(EngineUnavailable(_kind(error)))
         if response.status == 200:
-            return Answer(response, self), None
+            return Answer(response, self)
+        return await self._refused(response)
+
+    async def _refused(self, response: aiohttp.ClientResponse) -> _Missed:
         try:
-            async with asyncio.timeout(patience.connect_sec):
+            async with asyncio.timeout(self._options.patience.connect_sec):
                 said = await response.content.read(MAX_ERROR_BYTES)
         except _FAILURES:
             said = b""
         finally:
             response.close()
-        after = retry_after_of(response.headers)
+        after_sec = retry_after_of(response.headers)
         fault = refused(
             self._name,
             response.status,
             said,
-            retry_after_sec=after,
+            retry_after_sec=after_sec,
             secret=self._options.api_key,
         )
         spent = response.status == 429 and not isinstance(fault, TooManyRequests)  # no quota left
-        if response.status not in RETRIED or spent:
-            return fault, None
-        return fault, wait_sec if after is None else float(after)
+        again = response.status in RETRIED and not spent
+        return _Missed(fault, again=again, after_sec=after_sec)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._closed:
@@ -292,10 +317,6 @@ def _headers(name: str, options: ChatOptions) -> CIMultiDict[str]:
         if not (key + value).isascii() or not (key + value).isprintable():
             raise ConfigError(f"The header {key!r} of the model {name!r} cannot be sent.")
     return headers
-
-
-def _was_reset(error: BaseException) -> bool:
-    return isinstance(error, ConnectionResetError | BrokenPipeError)
 
 
 def _kind(error: BaseException) -> str:

@@ -46,7 +46,7 @@ class Patience(Struct, frozen=True, kw_only=True):
         idle_sec: Between two reads of an answer.
         max_retries: Further tries after the first.
         backoff_sec: Before the second try; doubled for each one after it. A connection that
-            was kept alive and turns out closed is replaced at once.
+            was kept alive and turns out closed is replaced at once, and counts as no try.
         max_retry_after_sec: A `Retry-After` up to this is waited for; a longer one is passed on
             to the client.
     """

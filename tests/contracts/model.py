@@ -24,7 +24,7 @@ from msgspec import Raw, Struct
 from turnwire.context.chain import Context
 from turnwire.errors import EngineError, InvalidRequest, Overloaded
 from turnwire.models.base import Model, Prepared, Settings
-from turnwire.parts import CallStarted, Finished, Part
+from turnwire.parts import CallStarted, Finished, Part, TextDelta
 from turnwire.protocol.codec import (
     decode_items,
     decode_tool_choice,
@@ -32,7 +32,7 @@ from turnwire.protocol.codec import (
     echo,
     encode_item,
 )
-from turnwire.protocol.items import FunctionCall, Item, Message
+from turnwire.protocol.items import FunctionCall, Item, Message, OutputText
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.session.emitter import Emitter
@@ -76,6 +76,7 @@ class Subject(Struct, frozen=True):
         sent: What a prepared turn shows to whatever is behind the model.
         hints: For the settings of every turn with `model`.
         endless_hints: The same with `endless`.
+        has_scores: Whether it gives log probabilities where they are asked for.
     """
 
     model: Model
@@ -84,6 +85,7 @@ class Subject(Struct, frozen=True):
     sent: Callable[[Any], bytes]
     hints: Mapping[str, str] = {}
     endless_hints: Mapping[str, str] = {}
+    has_scores: bool = False
 
     def turn(
         self,
@@ -150,6 +152,13 @@ async def play(prepared: Prepared) -> tuple[list[Part], tuple[Item, ...], Contex
             emitter.feed(part)
     items = tuple(emitter.items)
     return parts, items, prepared.settle(items)
+
+
+def item_text(item: Item) -> str:
+    """The text of a message, or nothing."""
+    if not isinstance(item, Message):
+        return ""
+    return "".join(part.text for part in item.content if isinstance(part, OutputText))
 
 
 def said(items: Sequence[Item]) -> list[Json]:
@@ -325,6 +334,20 @@ class ModelContract:
         after = prepared.settle(())
         _, output, _ = await play(subject.turn(after, [message("Stop that.")]))
         assert output
+
+    async def test_log_probabilities_are_for_who_asks(self, subject: Subject) -> None:
+        """They change no word; and where a model has them, they are those of its text."""
+        plain, output, _ = await play(subject.turn(None, [message("Hello")]))
+        parts, scored, _ = await play(subject.turn(None, [message("Hello")], top_logprobs=2))
+        assert not any(part.logprobs for part in plain if isinstance(part, TextDelta))
+        texts = [part for part in parts if isinstance(part, TextDelta)]
+        scores = [score for part in texts for score in part.logprobs]
+        assert subject.has_scores == bool(scores)
+        if scores:
+            joined = bytes(byte for score in scores for byte in score.bytes)
+            assert "".join(part.text for part in texts) == joined.decode("utf-8", "replace")
+            assert all(len(score.top_logprobs) <= 2 for score in scores)
+        assert [item_text(item) for item in output] == [item_text(item) for item in scored]
 
     async def test_turns_at_the_same_time(self, subject: Subject) -> None:
         """They do not disturb each other."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
-from msgspec import Raw
+from msgspec import Raw, to_builtins
 from tests.contracts.endpoint import Asked, Reply, call, end, sse, text, usage
 
 from turnwire.errors import WireError
@@ -23,6 +23,7 @@ from turnwire.parts import (
     Finished,
     ItemFinished,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
 )
 from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools
@@ -91,6 +92,7 @@ def _settings(body: Json) -> Settings:
         text_format=form,
         effort=body.get("reasoning_effort"),
         max_output_tokens=body.get("max_tokens"),
+        top_logprobs=body.get("top_logprobs"),
         hints=body.get("metadata", {}),
     )
 
@@ -100,8 +102,12 @@ async def _stream(prepared: Prepared) -> AsyncIterator[bytes]:
     async with aclosing(prepared.respond()) as parts:
         async for part in parts:
             match part:
-                case TextDelta(text=said):
+                case TextDelta(text=said, logprobs=scores):
                     chunk = text(said)
+                    if scores:
+                        chunk["choices"][0]["logprobs"] = {"content": to_builtins(scores)}
+                case RefusalDelta(text=said):
+                    chunk = text("", refusal=said)
                 case ReasoningDelta(text=said):
                     chunk = text("", reasoning_content=said)
                 case CallStarted():

@@ -44,7 +44,7 @@ class TestTokenModel(CallingModelContract):
         def sent(prepared: PreparedTokens) -> bytes:
             return prepared.prompt.to_array().tobytes()
 
-        yield Subject(model, endless, NUM_SLOTS, sent, SHORT, LONG)
+        yield Subject(model, endless, NUM_SLOTS, sent, SHORT, LONG, has_scores=True)
         await model.aclose()
         await endless.aclose()
 
@@ -77,7 +77,7 @@ class TestChatModel(CallingModelContract):
                 return b"".join(prepared.body())
 
             model, endless = chat(one.url, 64, SHORT), chat(other.url, NUM_SLOTS, LONG)
-            yield Subject(model, endless, NUM_SLOTS, sent)
+            yield Subject(model, endless, NUM_SLOTS, sent, has_scores=True)
             await model.aclose()
             await endless.aclose()
         await brief.aclose()

@@ -23,8 +23,11 @@ __all__ = [
     "Delta",
     "EventLines",
     "FunctionDelta",
+    "Score",
+    "Scores",
     "Timings",
     "ToolCallDelta",
+    "TopScore",
     "Usage",
     "decode_chunk",
 ]
@@ -70,12 +73,33 @@ class Delta(Struct):
     tool_calls: list[ToolCallDelta] | None = None
 
 
+class TopScore(Struct):
+    """How likely a token was; `bytes` is null from some servers."""
+
+    token: str = ""
+    logprob: float = 0.0
+    bytes: tuple[int, ...] | None = None
+
+
+class Score(TopScore):
+    """The same of a token of the text, and what else was likely in its place."""
+
+    top_logprobs: tuple[TopScore, ...] | None = None
+
+
+class Scores(Struct):
+    """`choices[].logprobs`."""
+
+    content: tuple[Score, ...] | None = None
+
+
 class Choice(Struct):
     """The one choice that is asked for."""
 
     index: int = 0
     delta: Delta | None = None
     message: Delta | None = None
+    logprobs: Scores | None = None
     finish_reason: str | None = None
 
 

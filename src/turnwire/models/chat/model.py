@@ -33,6 +33,7 @@ from turnwire.models.chat.options import ChatOptions, MessageRules
 from turnwire.models.chat.reader import PartReader
 from turnwire.models.chat.toolbox import NO_TOOLS, Toolbox, Toolboxes
 from turnwire.models.chat.transcript import EMPTY_TRANSCRIPT, Transcript
+from turnwire.models.takes import Takes
 from turnwire.parts import Finished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
@@ -66,6 +67,7 @@ class ChatModel:
     Attributes:
         name: As clients ask for it.
         options: Where it is and what it understands.
+        takes: As the rules say.
     """
 
     def __init__(self, name: str, options: ChatOptions) -> None:
@@ -80,6 +82,8 @@ class ChatModel:
         """
         self.name: Final = name
         self.options: Final = options
+        rules = options.rules
+        self.takes: Final = Takes(images=rules.takes_images, files=rules.takes_files)
         self._client: Final = ChatClient(name, options)
         self._slots: Final = Slots(options.max_concurrent, options.max_waiting)
         self._toolboxes: Final = Toolboxes(sends_strict=options.sends_strict)
@@ -210,6 +214,7 @@ class PreparedChat:
             self._box,
             parallel=settings.parallel_tool_calls,
             was_called=self.context.was_called,
+            scores=settings.top_logprobs is not None,
             format_schema=_strict_schema(settings) if options.checks else None,
             checks=options.checks,
         )
@@ -333,6 +338,13 @@ def _fields(
         fields["temperature"] = settings.temperature
     if settings.top_p != 1.0 or options.explicit_sampling:
         fields["top_p"] = settings.top_p
+    if settings.presence_penalty:
+        fields["presence_penalty"] = settings.presence_penalty
+    if settings.frequency_penalty:
+        fields["frequency_penalty"] = settings.frequency_penalty
+    if settings.top_logprobs is not None:
+        fields["logprobs"] = True
+        fields["top_logprobs"] = settings.top_logprobs
     if limit is not None:
         fields[options.max_tokens_field] = limit
     if settings.effort is not None and options.sends_effort:

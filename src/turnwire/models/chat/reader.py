@@ -14,7 +14,7 @@ after the first are dropped.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -22,8 +22,17 @@ from msgspec.json import encode
 
 from turnwire.errors import EngineError
 from turnwire.ids import new_id
+from turnwire.logprobs import LogProb, TopLogProb
 from turnwire.models.chat.calls import CallInProgress
-from turnwire.models.chat.chunks import Choice, Chunk, ContentPiece, ToolCallDelta, Usage
+from turnwire.models.chat.chunks import (
+    Choice,
+    Chunk,
+    ContentPiece,
+    Score,
+    ToolCallDelta,
+    TopScore,
+    Usage,
+)
 from turnwire.models.chat.schema import flaw
 from turnwire.models.chat.toolbox import Toolbox
 from turnwire.parts import (
@@ -32,10 +41,13 @@ from turnwire.parts import (
     ItemFinished,
     Part,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
 )
 
 __all__ = ["Ending", "PartReader"]
+
+_Delta = TextDelta | RefusalDelta | ReasoningDelta | CallArguments
 
 Ending = Literal["stop", "max_output_tokens", "content_filter"]
 
@@ -68,6 +80,7 @@ class PartReader:
         *,
         parallel: bool = True,
         was_called: Callable[[str], bool] = lambda _: False,
+        scores: bool = False,
         format_schema: Any = None,
         checks: bool = True,
     ) -> None:
@@ -76,20 +89,24 @@ class PartReader:
             box: What may be called.
             parallel: Whether several calls may be made.
             was_called: Whether the conversation has a call of this id already.
+            scores: Whether text comes with its log probabilities, if the server sends them.
             format_schema: The decoded schema that the text has to obey, or None.
             checks: Whether what is strict is checked.
         """
         self._box = box
         self._parallel = parallel
         self._was_called = was_called
+        self._scored = scores
+        self._scores: list[LogProb] = []  # of the text in `_texts`
         self._schema = format_schema
         self._checks = checks
         self._ids: set[str] = set()
         self._parts: list[Part] = []
         self._open: Literal["text", "reasoning"] | CallInProgress | None = None
-        self._kind: type[TextDelta | ReasoningDelta | CallArguments] = TextDelta
+        self._kind: type[_Delta] = TextDelta
         self._texts: list[str] = []  # of `_kind`, and not in `_parts` yet
         self._blank = ""  # white space before any text of a message
+        self._blank_scores: list[LogProb] = []
         self._said: list[str] | None = [] if format_schema is not None else None
         self._calls: list[CallInProgress] = []
         self._by_index: dict[int, CallInProgress] = {}
@@ -151,11 +168,12 @@ class PartReader:
             content = delta.content
             if content:
                 if isinstance(content, str):
-                    self._say(content)
+                    scores = choice.logprobs if self._scored else None
+                    self._say(content, scores.content if scores is not None else None)
                 else:
                     self._pieces(content)
             if delta.refusal:
-                self._say(delta.refusal)
+                self._refuse(delta.refusal)
             if delta.tool_calls:
                 for call in delta.tool_calls:
                     self._call(call)
@@ -178,37 +196,59 @@ class PartReader:
         if text:
             if self._open != "reasoning":
                 self._begin("reasoning")
-            self._kind = ReasoningDelta
-            self._texts.append(text)
+            self._add(ReasoningDelta, text)
             self.num_chars += len(text)
             self.num_reasoning_chars += len(text)
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, scores: Sequence[Score] | None = None) -> None:
+        made = [_scored(score) for score in scores or ()]
         if self._open != "text":
             # Line ends between reasoning, calls and text are no message.
-            text = self._blank + text
+            text, made = self._blank + text, self._blank_scores + made
             if not text.strip():
-                self._blank = text
+                self._blank, self._blank_scores = text, made
                 return
             self._begin("text")
+        self._scores += made
         self._text(text)
 
+    def _drop_blank(self) -> None:
+        self._blank, self._blank_scores = "", []
+
+    def _refuse(self, text: str) -> None:
+        """A part of its own in the same message."""
+        if self._open != "text":
+            self._begin("text")
+        self._add(RefusalDelta, text)
+        self.num_chars += len(text)
+
     def _text(self, text: str) -> None:
-        self._kind = TextDelta
-        self._texts.append(text)
+        self._add(TextDelta, text)
         self.num_chars += len(text)
         if self._said is not None:
             self._said.append(text)
 
+    def _add(self, kind: type[_Delta], text: str) -> None:
+        if kind is not self._kind:
+            self._flush()
+            self._kind = kind
+        self._texts.append(text)
+
     def _flush(self) -> None:
-        if self._texts:
-            self._parts.append(self._kind("".join(self._texts)))
-            self._texts.clear()
+        if not self._texts:
+            return
+        text = "".join(self._texts)
+        self._texts.clear()
+        if self._scores and self._kind is TextDelta:
+            self._parts.append(TextDelta(text, tuple(self._scores)))
+            self._scores.clear()
+        else:
+            self._parts.append(self._kind(text))
 
     def _begin(self, kind: Literal["text", "reasoning"]) -> None:
         self._next_call(over=True)
         self._close()
-        self._blank = ""
+        self._drop_blank()
         self._open = kind
 
     def _close(self) -> None:
@@ -292,7 +332,7 @@ class PartReader:
                 raise EngineError("it made a call without a name")
             self._waiting.popleft()
             self._close()
-            self._blank = ""
+            self._drop_blank()
             self._open = call
             tool = call.tool
             if tool is None:
@@ -310,8 +350,7 @@ class PartReader:
             self._arguments(text)
 
     def _arguments(self, text: str) -> None:
-        self._kind = CallArguments
-        self._texts.append(text)
+        self._add(CallArguments, text)
 
     def _new_call_id(self, upstream_id: str) -> str:
         """The endpoint's own id where it is one: some templates show it to the model."""
@@ -331,3 +370,18 @@ class PartReader:
         problem = flaw(value, self._schema)
         if problem is not None:
             raise EngineError(f"its answer breaks the schema of `text.format` ({problem})")
+
+
+def _scored(score: Score) -> LogProb:
+    return LogProb(
+        score.token,
+        score.logprob,
+        _bytes_of(score),
+        tuple(
+            TopLogProb(one.token, one.logprob, _bytes_of(one)) for one in score.top_logprobs or ()
+        ),
+    )
+
+
+def _bytes_of(score: TopScore) -> tuple[int, ...]:
+    return score.bytes if score.bytes is not None else tuple(score.token.encode())

@@ -26,6 +26,7 @@ from turnwire.errors import (
 from turnwire.models.base import Settings
 from turnwire.models.chat.model import ChatModel, PreparedChat
 from turnwire.models.chat.options import ChatOptions, MessageRules, Patience
+from turnwire.models.takes import EVERYTHING, TEXT_ONLY
 from turnwire.parts import Finished, Part
 from turnwire.protocol.codec import decode_tool_choice, decode_tools
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
@@ -101,6 +102,12 @@ SCHEMA = JsonSchemaFormat(name="s", schema=Raw(b'{"type":"object"}'), strict=Tru
             },
         ),
         ({"parallel_tool_calls": False}, {}, {}),
+        (
+            {"presence_penalty": 0.5, "frequency_penalty": -1.0},
+            {},
+            {"presence_penalty": 0.5, "frequency_penalty": -1.0},
+        ),
+        ({"top_logprobs": 0}, {}, {"logprobs": True, "top_logprobs": 0}),
         ({"session": "s", "hints": {"sim.fault": "x"}}, {}, {}),
         ({}, {"extra": {"top_k": 20}}, {"top_k": 20}),
     ],
@@ -362,6 +369,13 @@ def test_continuing_sends_what_a_full_resend_sends(steps: list[Json], rules: Mes
         )
         after = continued.settle(output)
         nodes.append((after, history + new + [wire(item) for item in output]))
+
+
+def test_what_it_takes_is_what_its_rules_say() -> None:
+    """Images and files are refused before it is asked, unless it is said to take them."""
+    assert TEXT_ONLY == chat().takes
+    rules = MessageRules(takes_images=True, takes_files=True)
+    assert EVERYTHING == chat(rules=rules).takes
 
 
 async def test_a_tool_loop() -> None:

@@ -13,6 +13,7 @@ from msgspec import Raw, structs
 from tests.contracts.endpoint import call, end, text, usage
 
 from turnwire.errors import EngineError
+from turnwire.logprobs import LogProb, TopLogProb
 from turnwire.models.chat.chunks import decode_chunk
 from turnwire.models.chat.reader import PartReader
 from turnwire.models.chat.toolbox import Toolbox, Toolboxes
@@ -22,6 +23,7 @@ from turnwire.parts import (
     ItemFinished,
     Part,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
 )
 from turnwire.protocol.codec import decode_tools
@@ -59,9 +61,9 @@ def joined(parts: Sequence[Part]) -> list[Part]:
     found: list[Part] = []
     for part in parts:
         last = found[-1] if found else None
-        if isinstance(part, TextDelta | ReasoningDelta | CallArguments) and type(last) is type(
-            part
-        ):
+        if isinstance(part, TextDelta | RefusalDelta | ReasoningDelta | CallArguments) and type(
+            last
+        ) is type(part):
             found[-1] = structs.replace(last, text=last.text + part.text)
         else:
             found.append(part)
@@ -177,6 +179,11 @@ TWO = [*find('{"q":1}'), *find('{"q":2}', "two")]
         ),
         pytest.param(
             [text("\n"), text(" hi"), end()], [TextDelta("\n hi"), DONE], id="but-part-of-one"
+        ),
+        pytest.param(
+            [text("So: "), text("", refusal="I"), text("", refusal=" won't."), end()],
+            [TextDelta("So: "), RefusalDelta("I"), RefusalDelta(" won't."), DONE],
+            id="refusal",
         ),
         pytest.param(
             [text("I look."), call(0, "find", "{}", "one"), text("Done."), end()],
@@ -335,9 +342,55 @@ def test_chars_are_counted() -> None:
     assert (5, 2) == (reader.num_chars, reader.num_reasoning_chars)
 
 
+def scored(content: str, *tokens: str, top: bool = True) -> Json:
+    """A chunk whose text comes with log probabilities."""
+    chunk = text(content)
+    likely = [{"token": "x", "logprob": -0.5, "bytes": None}] if top else None
+    chunk["choices"][0]["logprobs"] = {
+        "content": [
+            {
+                "token": token,
+                "logprob": -0.25,
+                "bytes": list(token.encode()),
+                "top_logprobs": likely,
+            }
+            for token in tokens
+        ],
+        "refusal": None,
+    }
+    return chunk
+
+
+def test_log_probabilities_go_with_their_text() -> None:
+    """Also through text that waits; they are dropped with it, and where nobody asked."""
+    chunks = [
+        scored("\n", "\n"), scored("hé", "h", "é"), scored("!", "!", top=False), end(),
+    ]  # fmt: skip
+    parts, _ = read(*chunks, scores=True)
+    top = (TopLogProb("x", -0.5, (120,)),)
+    assert [
+        TextDelta(
+            "\nhé",
+            (
+                LogProb("\n", -0.25, (10,), top),
+                LogProb("h", -0.25, (104,), top),
+                LogProb("é", -0.25, (195, 169), top),
+            ),
+        ),
+        TextDelta("!", (LogProb("!", -0.25, (33,)),)),
+        DONE,
+    ] == parts
+    unasked, _ = read(*chunks)
+    assert [TextDelta("\nhé"), TextDelta("!"), DONE] == unasked
+    dropped, _ = read(scored("\n", "\n"), call(0, "find", "{}", "one"), scored("so", "so"), end(),
+                      scores=True)  # fmt: skip
+    assert [*find("{}"), TextDelta("so", (LogProb("so", -0.25, (115, 111), top),)), DONE] == dropped
+
+
 DELTAS = st.one_of(
     st.builds(text, st.sampled_from(["", "\n", "a", "bc"])),
     st.builds(lambda thought: text("", reasoning=thought), st.sampled_from(["", "t"])),
+    st.builds(lambda words: text("", refusal=words), st.sampled_from(["", "no"])),
     st.builds(
         call,
         st.sampled_from([None, 0, 1]),
@@ -370,10 +423,14 @@ def test_parts_are_always_in_order(chunks: list[Json], parallel: bool, together:
                 opened = CallStarted
             case CallArguments():
                 assert opened is CallStarted
-            case TextDelta() | ReasoningDelta():
-                assert opened in (None, type(part))
+            case TextDelta() | RefusalDelta():
+                assert opened in (None, TextDelta)
                 assert part.text
-                opened = type(part)
+                opened = TextDelta
+            case ReasoningDelta():
+                assert opened in (None, ReasoningDelta)
+                assert part.text
+                opened = ReasoningDelta
             case _:
                 assert opened is not None
                 opened = None

@@ -125,7 +125,7 @@ class CallInProgress:
             return False  # for most deltas that is known without reading it all
         try:
             msgspec.json.decode(self.arguments, type=msgspec.Raw)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return False
         return True
 

@@ -24,7 +24,7 @@ from msgspec.json import encode
 from turnwire.context.chain import Context
 from turnwire.context.pairing import require_outputs
 from turnwire.engines.slots import Slots
-from turnwire.errors import EngineUnavailable, InvalidRequest, Overloaded
+from turnwire.errors import EngineUnavailable, InvalidJson, InvalidRequest, Overloaded
 from turnwire.models.base import RenderMode, RenderReport, Settings
 from turnwire.models.chat.chunks import NO_ERROR, Chunk, ChunkStream
 from turnwire.models.chat.client import ChatClient
@@ -132,7 +132,11 @@ class ChatModel:
         context = Context(parent, items)
         if not settings.warm_up:
             require_outputs(context.open_calls)
-        box = self._toolboxes.of(settings.tools, settings.tool_choice)
+        try:
+            box = self._toolboxes.of(settings.tools, settings.tool_choice)
+            schema = _strict_schema(settings) if self.options.checks else None
+        except RecursionError:
+            raise InvalidJson("The JSON is nested too deeply.") from None
         if settings.tool_choice.mode == "required" and not box.tools:
             raise InvalidRequest(
                 "A tool call is required, but no tool is offered.", param="tool_choice"
@@ -143,7 +147,7 @@ class ChatModel:
         view = ChatView(rules, transcript, settings.instructions, settings.tools)
         context.view = view
         report = RenderReport(mode=mode, reason=reason, num_tokenised=0)
-        return PreparedChat(self, context, view, box, settings, report)
+        return PreparedChat(self, context, view, box, schema, settings, report)
 
     def _before(
         self, parent: Context | None, settings: Settings
@@ -178,6 +182,7 @@ class PreparedChat:
         context: Context,
         view: ChatView,
         box: Toolbox,
+        schema: Any,
         settings: Settings,
         report: RenderReport,
     ) -> None:
@@ -186,6 +191,7 @@ class PreparedChat:
         self._model = model
         self._view = view
         self._box = box
+        self._schema = schema
         self._settings = settings
         self._reader: PartReader | None = None
 
@@ -215,7 +221,7 @@ class PreparedChat:
             parallel=settings.parallel_tool_calls,
             was_called=self.context.was_called,
             scores=settings.top_logprobs is not None,
-            format_schema=_strict_schema(settings) if options.checks else None,
+            format_schema=self._schema,
             checks=options.checks,
         )
         return self._ask(self._reader, self.body())
@@ -310,6 +316,7 @@ def _estimate(size: int) -> int:
 
 
 def _strict_schema(settings: Settings) -> Any:
+    """The schema that the text is held to, or None."""
     text = settings.text_format
     if isinstance(text, JsonSchemaFormat) and text.strict:
         return msgspec.json.decode(bytes(text.schema))

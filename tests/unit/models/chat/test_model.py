@@ -19,6 +19,7 @@ from turnwire.errors import (
     ContextLengthExceeded,
     EngineError,
     EngineUnavailable,
+    InvalidJson,
     InvalidRequest,
     TooManyRequests,
     TurnwireError,
@@ -30,7 +31,7 @@ from turnwire.models.takes import EVERYTHING, TEXT_ONLY
 from turnwire.parts import Finished, Part
 from turnwire.protocol.codec import decode_tool_choice, decode_tools
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
-from turnwire.protocol.tools import EMPTY_TOOL_SET
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet
 
 Json = dict[str, Any]
 
@@ -369,6 +370,20 @@ def test_continuing_sends_what_a_full_resend_sends(steps: list[Json], rules: Mes
         )
         after = continued.settle(output)
         nodes.append((after, history + new + [wire(item) for item in output]))
+
+
+@pytest.mark.parametrize("where", ["tools", "format"])
+def test_a_schema_that_is_nested_too_deeply(where: str) -> None:
+    """It is the client's fault, and is said before anything is asked."""
+    deep = b'{"x":' * 5000 + b"1" + b"}" * 5000
+    if where == "tools":
+        tool = OfferedTool(name="f", parameters=deep)
+        settings = Settings(tools=ToolSet(raw=b"[]", offered={"f": tool}, echo=Raw(b"[]")))
+    else:
+        form = JsonSchemaFormat(name="s", schema=Raw(deep), strict=True)
+        settings = Settings(text_format=form)
+    with pytest.raises(InvalidJson, match="nested too deeply"):
+        chat().prepare(None, items_of([message("hi")]), settings)
 
 
 def test_what_it_takes_is_what_its_rules_say() -> None:

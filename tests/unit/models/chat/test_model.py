@@ -112,7 +112,24 @@ SCHEMA = JsonSchemaFormat(name="s", schema=Raw(b'{"type":"object"}'), strict=Tru
         ({"session": "s", "hints": {"sim.fault": "x"}}, {}, {}),
         ({}, {"extra": {"top_k": 20}}, {"top_k": 20}),
     ],
-    ids=str,
+    ids=[
+        "nothing",
+        "sampling",
+        "explicit-sampling",
+        "limit",
+        "limit-of-the-model",
+        "lower-limit",
+        "limit-by-another-name",
+        "effort",
+        "effort-not-sent",
+        "json-object",
+        "json-schema",
+        "parallel-without-tools",
+        "penalties",
+        "logprobs",
+        "session-and-hints",
+        "extra",
+    ],
 )
 def test_settings_in_a_body(fields: Json, options: Json, expected: Json) -> None:
     """Each setting has its field; what was not asked for is not sent."""

@@ -107,6 +107,11 @@ class ChatModel:
         return self._prepared(parent, items, settings).num_prompt_tokens
 
     @property
+    def window(self) -> int | None:
+        """Most tokens of prompt and output together, or None if that is not known."""
+        return self.options.window
+
+    @property
     def num_slots(self) -> int:
         """Requests that may run at the same time."""
         return self.options.max_concurrent

@@ -67,6 +67,8 @@ class ChatOptions(Struct, frozen=True, kw_only=True):
         model: The endpoint's own name for the model.
         api_key: Sent as a bearer token, or None for no header. It shows in no error, log or repr.
         headers: Further headers of every request.
+        window: Most tokens of prompt and output together, or None if that is not known. The
+            endpoint is the one that refuses; prompts are only estimated here.
         proxy: An HTTP proxy to go through, or None.
         rules: How items are written as messages.
         patience: Timeouts and retries.
@@ -93,6 +95,7 @@ class ChatOptions(Struct, frozen=True, kw_only=True):
     model: str
     api_key: str | None = None
     headers: Mapping[str, str] = {}
+    window: int | None = None
     proxy: str | None = None
     rules: MessageRules = MessageRules()
     patience: Patience = Patience()

@@ -21,7 +21,7 @@ a full resend gives the same bytes as continuing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import msgspec
 from msgspec import Struct
@@ -206,6 +206,8 @@ class _Writer:
                 self._say(self._rules.later_system_role, text)
             case ItemReference():
                 raise AssertionError("references are resolved before a conversation is made")
+            case _:
+                assert_never(item)
 
     def _open_row(self) -> _Row:
         self._begun = True

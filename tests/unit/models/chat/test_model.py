@@ -410,6 +410,14 @@ def test_what_it_takes_is_what_its_rules_say() -> None:
     assert EVERYTHING == chat(rules=rules).takes
 
 
+def test_the_window_is_what_was_said() -> None:
+    """It may be unknown, and is never a reason to refuse: prompts are only estimated."""
+    assert chat().window is None
+    small = chat(window=10)
+    assert small.window == 10
+    assert small.prepare(None, items_of([message("word " * 99)]), Settings()).num_prompt_tokens > 99
+
+
 async def test_a_tool_loop() -> None:
     """Calls go out as they came, under the endpoint's own ids, with their outputs behind them."""
 

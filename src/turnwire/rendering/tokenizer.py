@@ -70,6 +70,10 @@ class Tokenizer:
             raise ConfigError(f"cannot read the tokenizer {str(path)!r}: {error}") from error
         return cls(data)
 
+    def to_json(self) -> str:
+        """The vocabulary in the form it was read from."""
+        return self._data
+
     @staticmethod
     def shipped() -> Tokenizer:
         """The vocabulary in this package, made by `tools/train_tokenizer.py`; loaded once."""

@@ -116,8 +116,7 @@ def _add_weights(
     dice = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> NDArray[np.float32]:
-        drawn = dice.standard_normal((rows, columns)) / np.sqrt(columns)
-        return drawn.astype(np.float32)
+        return dice.standard_normal((rows, columns), np.float32) / np.float32(np.sqrt(columns))
 
     # The first number of every embedding is the same for all tokens: what an output row has
     # there is added to its token's logit everywhere.

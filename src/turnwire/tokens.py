@@ -3,7 +3,9 @@
 A conversation's prompt is the previous prompt plus a few hundred new ids. `Tokens` keeps each
 addition as one link, so that appending costs O(new) in time and memory, forks share their
 common past, and an engine may remember what it knows about a prefix (a hash, a KV slot) by the
-link's identity. Flattening is there for engines that need one array, and costs O(n).
+link's identity. Flattening is there for engines that need one array, and costs O(n); for engines
+that are spoken to in JSON each link keeps what it adds as text, so that the numbers of a prompt
+are written once in its life and copied from then on.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Final
+
+import msgspec
 
 __all__ = ["EMPTY", "TokenArray", "Tokens", "token_array"]
 
@@ -34,7 +38,7 @@ class Tokens:
         tail: The ids this link adds, shape (k,); do not change it.
     """
 
-    __slots__ = ("__weakref__", "length", "parent", "tail")
+    __slots__ = ("__weakref__", "_json", "length", "parent", "tail")
 
     EMPTY: ClassVar[Tokens]
 
@@ -42,6 +46,8 @@ class Tokens:
         self.parent: Final = parent
         self.tail: Final = tail
         self.length: Final[int] = len(tail) if parent is None else parent.length + len(tail)
+        # The tail as JSON without its brackets; written when it is first asked for.
+        self._json: bytes | None = None
 
     def extend(self, ids: Iterable[int]) -> Tokens:
         """Return this sequence followed by `ids`; itself if there are none."""
@@ -68,6 +74,40 @@ class Tokens:
             flat.extend(segment)
         return flat
 
+    def to_json(self) -> bytes:
+        """All ids as the text between the brackets of a JSON array, `1,2,3`.
+
+        Costs a copy of the text and a step per link; numbers are only written for the links
+        that never were.
+        """
+        written: list[bytes] = []
+        node: Tokens | None = self
+        while node is not None:
+            text = node._json
+            if text is None:
+                text = node._json = _ENCODER.encode(node.tail.tolist())[1:-1]
+            if text:
+                written.append(text)
+            node = node.parent
+        written.reverse()
+        return b",".join(written)
+
+    def num_shared(self, other: Tokens) -> int:
+        """How many leading ids are in links that both have; never more than truly are equal.
+
+        Costs a step per link that only one of them has.
+        """
+        one: Tokens | None = self
+        two: Tokens | None = other
+        while one is not two:
+            if one is None or two is None:
+                return 0
+            if one.length >= two.length:
+                one = one.parent
+            else:
+                two = two.parent
+        return 0 if one is None else one.length
+
     def __iter__(self) -> Iterator[int]:
         for segment in self.segments():
             yield from segment
@@ -88,6 +128,8 @@ class Tokens:
     def __repr__(self) -> str:
         return f"Tokens(length={self.length})"
 
+
+_ENCODER = msgspec.json.Encoder()
 
 Tokens.EMPTY = Tokens(None, token_array())
 EMPTY = Tokens.EMPTY

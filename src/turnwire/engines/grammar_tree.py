@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+__all__ = ["Unwritable"]
+
+
+class Unwritable(Exception):
+    pass

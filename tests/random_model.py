@@ -5,7 +5,8 @@ window of a real model's size. What it says is nonsense, but always the same non
 that is about tokens, caches, slots and grammars is as real as with any other model.
 
 The output layer is not quite random: `leanings` makes chosen tokens likelier everywhere, so that
-the model now and then ends its turn or opens a tool call, as a trained one would.
+the model now and then ends its turn or opens a tool call, as a trained one would; and as with a
+trained one, nobody hears pieces of characters that do not belong together.
 """
 
 from __future__ import annotations
@@ -31,11 +32,16 @@ _WIDTH = 64
 _HEADS = 2
 _LAYERS = 2
 _HIDDEN = 128
+_NEVER = 20.0  # standard deviations
 _CACHE = Path(__file__).parent.parent / ".cache" / "models"
 
 
 def random_model(
-    folder: Path = _CACHE, *, seed: int = 0, leanings: Mapping[str, float] | None = None
+    folder: Path = _CACHE,
+    *,
+    seed: int = 0,
+    leanings: Mapping[str, float] | None = None,
+    calls_are_text: bool = False,
 ) -> Path:
     """Return the path of the model's file, writing it if it is not there (some 100 ms).
 
@@ -43,22 +49,31 @@ def random_model(
         folder: Where it is kept; its name is made from all that it is made of.
         seed: Of the weights.
         leanings: How many standard deviations likelier than chance special tokens are, by name.
+        calls_are_text: Whether `<tool_call>` and the like are tokens that have a text.
     """
     tokenizer = Tokenizer.shipped()
     leanings = leanings or {"<|im_end|>": 2.5}
-    recipe = (inspect.getsource(sys.modules[__name__]), tokenizer.fingerprint, seed, leanings)
+    recipe = (
+        inspect.getsource(sys.modules[__name__]),
+        tokenizer.fingerprint,
+        seed,
+        leanings,
+        calls_are_text,
+    )
     name = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
     path = folder / f"random-{name}.gguf"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Another test process may be writing the same file.
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        _write(partial, tokenizer, seed, leanings)
+        _write(partial, tokenizer, seed, leanings, calls_are_text)
         partial.replace(path)
     return path
 
 
-def _write(path: Path, tokenizer: Tokenizer, seed: int, leanings: Mapping[str, float]) -> None:
+def _write(
+    path: Path, tokenizer: Tokenizer, seed: int, leanings: Mapping[str, float], calls_are_text: bool
+) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("random")
     writer.add_context_length(WINDOW)
@@ -72,7 +87,7 @@ def _write(path: Path, tokenizer: Tokenizer, seed: int, leanings: Mapping[str, f
     writer.add_rope_freq_base(1_000_000.0)
     writer.add_vocab_size(tokenizer.vocab_size)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
-    _add_vocabulary(writer, tokenizer)
+    _add_vocabulary(writer, tokenizer, calls_are_text)
     _add_weights(writer, tokenizer, seed, leanings)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -80,21 +95,19 @@ def _write(path: Path, tokenizer: Tokenizer, seed: int, leanings: Mapping[str, f
     writer.close()
 
 
-def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer, calls_are_text: bool) -> None:
     data = json.loads(tokenizer.to_json())
     spelt: dict[int, str] = {id_: token for token, id_ in data["model"]["vocab"].items()}
     spelt.update({id_: name for name, id_ in tokenizer.special.items()})
-    special = set(tokenizer.special.values())
-    # As in the files of real models: what frames turns is control, what frames calls is not.
-    control = {id_ for name, id_ in tokenizer.special.items() if name.startswith("<|")}
-    types = [
-        gguf.TokenType.CONTROL
-        if id_ in control
-        else gguf.TokenType.USER_DEFINED
-        if id_ in special
-        else gguf.TokenType.NORMAL
-        for id_ in range(tokenizer.vocab_size)
-    ]
+    # In the files of real models, what frames turns is control, and what frames calls often is
+    # not: then it is text like any other to llama.cpp.
+    special = {
+        id_: gguf.TokenType.USER_DEFINED
+        if calls_are_text and not name.startswith("<|")
+        else gguf.TokenType.CONTROL
+        for name, id_ in tokenizer.special.items()
+    }
+    types = [special.get(id_, gguf.TokenType.NORMAL) for id_ in range(tokenizer.vocab_size)]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([spelt[id_] for id_ in range(tokenizer.vocab_size)])
@@ -124,6 +137,9 @@ def _add_weights(
     embedding[:, 0] = 1.0
     output = 4 * matrix(tokenizer.vocab_size, _WIDTH)
     output[:, 0] = 0.0
+    for id_, spelling in enumerate(tokenizer.token_bytes()):
+        if not _is_text(spelling):
+            output[id_, 0] = -4 * _NEVER
     for name, leaning in leanings.items():
         output[tokenizer.special[name], 0] = 4 * leaning
     ones = np.ones(_WIDTH, np.float32)
@@ -146,6 +162,14 @@ def _add_weights(
         }
     for name, tensor in tensors.items():
         writer.add_tensor(name, tensor)
+
+
+def _is_text(spelling: bytes) -> bool:
+    try:
+        spelling.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _quiet_first_row(weights: NDArray[np.float32]) -> NDArray[np.float32]:

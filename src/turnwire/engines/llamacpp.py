@@ -42,6 +42,7 @@ _MAX_ANSWER_BYTES: Final = 1 << 20
 # cpp-httplib hangs up on a connection that was idle for five seconds.
 _KEEP_ALIVE_SEC: Final = 4.0
 _NUM_SAMPLES: Final = 64
+_MAX_ESCAPE_BYTES: Final = 6  # \\u003c
 
 
 class LlamaCppOptions(Struct, frozen=True, kw_only=True):
@@ -53,12 +54,14 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
         silence_sec: Longest wait for the next sign of life: a token, or a report that another
             batch of the prompt was computed.
         ready_sec: How long `connect` waits while the server says that it loads its model.
+        dialect: How grammars are written for it; None to find out.
     """
 
     max_waiting: int = 256
     connect_sec: float = 5.0
     silence_sec: float = 300.0
     ready_sec: float = 300.0
+    dialect: Dialect | None = None
 
 
 class Host(Protocol):
@@ -226,7 +229,7 @@ class LlamaCppEngine:
         A delta is what arrived together. A token that ends the output for the model, but is
         none of `request.stop`, is told as one of those.
         """
-        guide = self._guide(request)
+        follower = self._follower(request)
         settings: dict[str, object] = {
             "n_predict": -1 if request.max_new_tokens is None else request.max_new_tokens,
             "temperature": request.temperature,
@@ -236,8 +239,8 @@ class LlamaCppEngine:
         async with self._run(request, settings) as run:
             while (frames := await run.next()) is not None:
                 delta = run.read(frames, request.stop, self._withheld)
-                if guide is not None:
-                    self._follow(guide, delta.ids)
+                if follower is not None:
+                    follower.follow(delta.ids)
                 if delta.ids or delta.finish or delta.num_cached is not None:
                     yield delta
                 if delta.finish is not None:
@@ -333,20 +336,14 @@ class LlamaCppEngine:
 
     # -- constraints
 
-    def _guide(self, request: Generation) -> Guide | None:
+    def _follower(self, request: Generation) -> _Follower | None:
         if request.constraint is None:
             return None
         guides = self._guides.get(request.stop)
         if guides is None:
             guides = self._guides[request.stop] = Guides(self._vocabulary, request.stop)
-        return guides.start(request.constraint, request.prompt.last())
-
-    def _follow(self, guide: Guide, ids: Sequence[int]) -> None:
-        try:
-            for id_ in ids:
-                guide.commit(id_)
-        except ValueError as error:
-            raise EngineError(f"the {self.name} did not obey its grammar: {error}") from error
+        guide = guides.start(request.constraint, request.prompt.last())
+        return _Follower(guide, self._vocabulary.token_bytes, self.name)
 
     def _lowered(self, request: Generation) -> bytes:
         """The constraint in the server's words, written once."""
@@ -400,7 +397,7 @@ class LlamaCppEngine:
             self._places = Places(self._num_slots)
         self._places.forget()
         await self._check_vocabulary()
-        self._dialect = await self._find_dialect()
+        self._dialect = self._options.dialect or await self._find_dialect()
         self._grammars.clear()
 
     async def _wait_until_ready(self) -> None:
@@ -480,6 +477,40 @@ class LlamaCppEngine:
 
 class _Text(Struct):
     content: str
+
+
+class _Follower:
+    """Holds an output against its constraint, as far as that goes.
+
+    JSON has several spellings for a character, and not every version of llguidance knows the
+    same. Where a server takes one that ours does not (`\\/`), ours cannot go on, and that is no
+    fault of the server's.
+    """
+
+    def __init__(self, guide: Guide, token_bytes: Sequence[bytes], name: str) -> None:
+        self._guide: Guide | None = guide
+        self._token_bytes = token_bytes
+        self._name = name
+        self._before = b""
+
+    def follow(self, ids: Sequence[int]) -> None:
+        """Take what was sampled.
+
+        Raises:
+            EngineError: the constraint does not allow it.
+        """
+        for id_ in ids:
+            if self._guide is None:
+                return
+            spelling = self._token_bytes[id_]
+            try:
+                self._guide.commit(id_)
+            except ValueError as error:
+                if b"\\" not in self._before + spelling:
+                    text = f"the {self._name} did not obey its grammar: {error}"
+                    raise EngineError(text) from error
+                self._guide = None
+            self._before = (self._before + spelling)[-_MAX_ESCAPE_BYTES:]
 
 
 class _Body(aiohttp.Payload):

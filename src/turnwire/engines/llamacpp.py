@@ -16,79 +16,33 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
-from msgspec import Struct
 
 from turnwire.constraint import Constraint
 from turnwire.engines.base import Delta, FinishReason, Generation
-from turnwire.engines.constrain import Guide, Guides
-from turnwire.engines.llamacpp_grammar import Dialect, lower
-from turnwire.engines.llamacpp_wire import Frame, Frames, Props, body, failure_text, probe_body
+from turnwire.engines.constrain import Guides
+from turnwire.engines.follower import Follower
+from turnwire.engines.llamacpp_grammar import lower
+from turnwire.engines.llamacpp_server import (
+    Answer,
+    Facts,
+    Fixed,
+    Host,
+    LlamaCppOptions,
+    LlamaServer,
+)
+from turnwire.engines.llamacpp_wire import Frame, body
 from turnwire.engines.places import Places
 from turnwire.engines.slots import Slots
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.engines.withheld import Withheld
-from turnwire.errors import ConfigError, ContextTooLong, EngineError, EngineUnavailable
+from turnwire.errors import ConfigError, ContextTooLong, EngineUnavailable
 
-__all__ = ["Host", "LlamaCppEngine", "LlamaCppOptions"]
+__all__ = ["LlamaCppEngine", "LlamaCppOptions"]
 
 _MAX_GRAMMARS: Final = 256
-_MAX_ANSWER_BYTES: Final = 1 << 20
-# cpp-httplib hangs up on a connection that was idle for five seconds.
-_KEEP_ALIVE_SEC: Final = 4.0
-_NUM_SAMPLES: Final = 64
-_MAX_ESCAPE_BYTES: Final = 6  # \\u003c
-
-
-class LlamaCppOptions(Struct, frozen=True, kw_only=True):
-    """How to use a llama-server.
-
-    Attributes:
-        max_waiting: Generations that wait for a slot; further ones are refused.
-        connect_sec: Longest wait for a connection.
-        silence_sec: Longest wait for the next sign of life: a token, or a report that another
-            batch of the prompt was computed.
-        ready_sec: How long `connect` waits while the server says that it loads its model.
-        dialect: How grammars are written for it; None to find out.
-    """
-
-    max_waiting: int = 256
-    connect_sec: float = 5.0
-    silence_sec: float = 300.0
-    ready_sec: float = 300.0
-    dialect: Dialect | None = None
-
-
-class Host(Protocol):
-    """Where a llama-server is; one that moves when it is started anew is asked again."""
-
-    async def locate(self) -> str:
-        """Return its URL.
-
-        Raises:
-            EngineUnavailable: there is none now.
-        """
-        ...
-
-    async def aclose(self) -> None: ...
-
-
-class _Somewhere:
-    """A server that others run, always in the same place."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url.rstrip("/")
-
-    async def locate(self) -> str:
-        return self._url
-
-    async def aclose(self) -> None:
-        pass
 
 
 class LlamaCppEngine:
@@ -97,49 +51,30 @@ class LlamaCppEngine:
     Made by `connect`, or by `start_llamacpp` of `llamacpp_process`.
 
     Attributes:
-        name: What errors call it: without user, password and query, which may be secrets.
         host: Where the server is.
     """
 
     def __init__(
         self,
         host: Host,
+        server: LlamaServer,
+        facts: Facts,
         vocabulary: Vocabulary,
-        *,
-        api_key: str | None = None,
-        options: LlamaCppOptions | None = None,
+        options: LlamaCppOptions,
     ) -> None:
-        """Prepare; use `connect`, which also asks the server what it is."""
+        """Join the parts; use `connect` or `connect_to`."""
         self.host: Final = host
-        self.name = "llama-server"
-        self._url = ""
+        self._server = server
+        self._facts = facts
         self._vocabulary = vocabulary
-        self._options = options or LlamaCppOptions()
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SEC),
-            headers={"Content-Type": "application/json", **headers},
-            timeout=aiohttp.ClientTimeout(
-                total=None,
-                sock_connect=self._options.connect_sec,
-                sock_read=self._options.silence_sec,
-            ),
-            read_bufsize=1 << 18,
-        )
+        self._num_slots: Final = facts.num_slots
+        self._slots = Slots(facts.num_slots, options.max_waiting)
+        self._places = Places(facts.num_slots)
         self._withheld = Withheld(vocabulary)
         self._guides: dict[frozenset[int], Guides] = {}
+        # By constraint and whether its span is open: as members of a request.
         self._grammars: OrderedDict[tuple[Constraint, bool], bytes] = OrderedDict()
-        # Set by `_learn`.
-        self._window = 0
-        self._dialect = Dialect.NONE
-        self._num_slots = 0
-        self._slots = Slots(1, 0)
-        self._places = Places(1)
-        # After the server was lost: ask again what it is before the next generation.
-        self._lost = False
         self._learning = asyncio.Lock()
-        self._running: set[aiohttp.ClientResponse] = set()
-        self._closed = False
 
     @classmethod
     async def connect(
@@ -156,16 +91,14 @@ class LlamaCppEngine:
             url: `http://host:port`, with the server's prefix if it has one.
             vocabulary: Of the model that it serves.
             api_key: What it was started with as `--api-key`.
+            options: How to use it.
 
         Raises:
             EngineUnavailable: it cannot be reached, or does not get ready.
             ConfigError: it wants another key, its model has another vocabulary, or it is no
                 llama-server.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("the URL of a llama-server begins with http:// or https://")
-        return await cls.connect_to(_Somewhere(url), vocabulary, api_key=api_key, options=options)
+        return await cls.connect_to(Fixed(url), vocabulary, api_key=api_key, options=options)
 
     @classmethod
     async def connect_to(
@@ -177,18 +110,24 @@ class LlamaCppEngine:
         options: LlamaCppOptions | None = None,
     ) -> LlamaCppEngine:
         """Connect to a server that may move; as `connect`. Closing the engine closes `host`."""
-        engine = cls(host, vocabulary, api_key=api_key, options=options)
+        options = options or LlamaCppOptions()
+        server = LlamaServer(host, api_key=api_key, options=options)
         try:
-            await engine._learn()
+            facts = await server.learn(vocabulary)
         except BaseException:
-            await engine.aclose()
+            await server.aclose()
             raise
-        return engine
+        return cls(host, server, facts, vocabulary, options)
+
+    @property
+    def facts(self) -> Facts:
+        """What the server said it is."""
+        return self._facts
 
     @property
     def window(self) -> int:
         """Most tokens of prompt and output together: what one slot holds."""
-        return self._window
+        return self._facts.window
 
     @property
     def num_slots(self) -> int:
@@ -205,11 +144,6 @@ class LlamaCppEngine:
         """Generations that wait for a slot."""
         return self._slots.num_waiting
 
-    @property
-    def dialect(self) -> Dialect:
-        """How grammars are written for this server."""
-        return self._dialect
-
     def check(self, request: Generation) -> None:
         """Raise at once what is known to be in the way; see `Engine.check`.
 
@@ -217,9 +151,9 @@ class LlamaCppEngine:
             ContextTooLong: the prompt plus one token exceeds the window.
             EngineUnavailable: closed or full.
         """
-        if request.prompt.length >= self._window:
+        if request.prompt.length >= self.window:
             raise ContextTooLong(
-                f"{request.prompt.length} prompt tokens leave no room in {self._window}"
+                f"{request.prompt.length} prompt tokens leave no room in {self.window}"
             )
         self._slots.check()
 
@@ -227,18 +161,20 @@ class LlamaCppEngine:
         """Yield the new tokens of one generation; see `Engine.generate`.
 
         A delta is what arrived together. A token that ends the output for the model, but is
-        none of `request.stop`, is told as one of those.
+        none of `request.stop`, is told as one of those. When `max_new_tokens` end the output in
+        the middle of a character, its tokens may be missing.
         """
         follower = self._follower(request)
         settings: dict[str, object] = {
             "n_predict": -1 if request.max_new_tokens is None else request.max_new_tokens,
             "temperature": request.temperature,
             "top_p": request.top_p,
-            **({} if request.seed is None else {"seed": request.seed}),
         }
-        async with self._run(request, settings) as run:
-            while (frames := await run.next()) is not None:
-                delta = run.read(frames, request.stop, self._withheld)
+        if request.seed is not None:
+            settings["seed"] = request.seed
+        async with self._run(request, settings) as (answer, output):
+            while frames := await answer.next():
+                delta = output.take(frames)
                 if follower is not None:
                     follower.follow(delta.ids)
                 if delta.ids or delta.finish or delta.num_cached is not None:
@@ -248,115 +184,77 @@ class LlamaCppEngine:
 
     async def prefill(self, request: Generation) -> int:
         """Bring the prompt into the prefix cache; see `Engine.prefill`."""
-        async with self._run(request, {"n_predict": 0}) as run:
-            while (frames := await run.next()) is not None:
-                run.read(frames, frozenset(), self._withheld)
-        return run.num_cached
+        async with self._run(request, {"n_predict": 0}) as (answer, output):
+            while frames := await answer.next():
+                output.take(frames)
+        return output.num_cached or 0
 
     async def aclose(self) -> None:
         """Refuse new generations; those that run or wait end with EngineError."""
-        self._closed = True
         self._slots.close()
-        for response in list(self._running):
-            response.close()
-        await self._http.close()
-        await self.host.aclose()
-
-    # -- one generation
+        await self._server.aclose()
 
     @asynccontextmanager
     async def _run(
         self, request: Generation, settings: Mapping[str, object]
-    ) -> AsyncGenerator[_Run, None]:
+    ) -> AsyncGenerator[tuple[Answer, _Output], None]:
         """Hold a slot and an answer that streams; leaving it early has the server stop."""
         self.check(request)
         await self._slots.acquire()
         try:
-            if self._lost:
+            if self._server.lost:
                 await self._learn_again()
             constraint = self._lowered(request)
+            output = _Output(request.stop, self._withheld)
             choice = self._places.take(
                 request.prompt, salt=request.cache_salt, session=request.session
             )
-            run = _Run(self)
             try:
                 told = {**settings, "id_slot": choice.slot, "cache_prompt": choice.cached}
-                pieces = body(request.prompt.to_json(), told, constraint)
-                response = run.response = await self._post(pieces)
-                self._running.add(response)
+                answer = await self._server.complete(
+                    body(request.prompt.to_json(), told, constraint)
+                )
                 try:
-                    yield run
+                    yield answer, output
                 finally:
-                    self._running.discard(response)
-                    # An answer that was read to its end has given its connection back.
-                    response.close()
+                    answer.close()
             finally:
-                self._places.give_back(choice.slot, run.num_sampled)
+                self._places.give_back(choice.slot, output.num_ids)
         finally:
             self._slots.release()
 
-    async def _post(self, pieces: Sequence[bytes]) -> aiohttp.ClientResponse:
-        """Send one request; return the answer when it has begun well.
-
-        Raises:
-            EngineUnavailable: it has not.
-        """
-        data = b"".join(pieces)
-        for attempt in (1, 2):
+    async def _learn_again(self) -> None:
+        async with self._learning:
+            if not self._server.lost:
+                return
             try:
-                response = await self._http.post(f"{self._url}/completion", data=_Body(data))
-                break
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
-                # A connection that had been kept may have been closed in the same moment; the
-                # request was not begun then.
-                if attempt == 1 and isinstance(error, aiohttp.ServerDisconnectedError | OSError):
-                    continue
-                raise self._unavailable(error) from error
-        if response.status == 200 and response.content_type == "text/event-stream":
-            return response
-        try:
-            text = failure_text(response.status, await response.content.read(_MAX_ANSWER_BYTES))
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._unavailable(error) from error
-        finally:
-            response.close()
-        raise EngineUnavailable(f"the {self.name} refused: {text}")
-
-    def _unavailable(self, error: BaseException) -> EngineUnavailable:
-        if self._closed:
-            return EngineUnavailable("the engine was closed")
-        self._lost = True
-        return EngineUnavailable(f"the {self.name} does not answer ({_kind(error)})")
-
-    def _broken(self, error: BaseException) -> EngineError:
-        if self._closed:
-            return EngineError("the engine was closed")
-        self._lost = True
-        return EngineError(f"the {self.name} broke off ({_kind(error)})")
+                self._facts = await self._server.learn(self._vocabulary)
+            except ConfigError as error:
+                raise EngineUnavailable(f"{error}") from error
+            self._places.forget()
+            self._grammars.clear()
 
     # -- constraints
 
-    def _follower(self, request: Generation) -> _Follower | None:
+    def _follower(self, request: Generation) -> Follower | None:
         if request.constraint is None:
             return None
         guides = self._guides.get(request.stop)
         if guides is None:
             guides = self._guides[request.stop] = Guides(self._vocabulary, request.stop)
         guide = guides.start(request.constraint, request.prompt.last())
-        return _Follower(guide, self._vocabulary.token_bytes, self.name)
+        return Follower(guide, self._vocabulary.token_bytes, self._server.name)
 
     def _lowered(self, request: Generation) -> bytes:
         """The constraint in the server's words, written once."""
         constraint = request.constraint
         if constraint is None:
             return b""
-        opened = (
-            constraint.free_span is not None and request.prompt.last() == constraint.free_span[0]
-        )
-        key = (constraint, opened)
+        span = constraint.free_span
+        key = (constraint, span is not None and request.prompt.last() == span[0])
         found = self._grammars.get(key)
         if found is None:
-            made = lower(constraint, self._dialect, self._vocabulary, opened=opened)
+            made = lower(constraint, self._facts.dialect, self._vocabulary, opened=key[1])
             found = self._grammars[key] = msgspec.json.encode(made)[1:-1]
             if len(self._grammars) > _MAX_GRAMMARS:
                 self._grammars.popitem(last=False)
@@ -364,263 +262,53 @@ class LlamaCppEngine:
             self._grammars.move_to_end(key)
         return found
 
-    # -- what the server is
 
-    async def _learn_again(self) -> None:
-        async with self._learning:
-            if not self._lost:
-                return
-            try:
-                await self._learn()
-            except ConfigError as error:
-                raise EngineUnavailable(f"{error}") from error
-            self._lost = False
-
-    async def _learn(self) -> None:
-        """Ask the server what it is.
-
-        Raises:
-            EngineUnavailable, ConfigError: as for `connect`.
-        """
-        self._url = await self.host.locate()
-        parts = urlsplit(self._url)
-        self.name = f"llama-server at {parts.hostname}:{parts.port or 80}"
-        await self._wait_until_ready()
-        try:
-            props = msgspec.json.decode(await self._ask("/props"), type=Props)
-        except msgspec.DecodeError as error:
-            raise ConfigError(f"the {self.name} does not answer as one: {error}") from error
-        self._window = props.default_generation_settings.n_ctx
-        if not self._num_slots:
-            self._num_slots = props.total_slots
-            self._slots = Slots(self._num_slots, self._options.max_waiting)
-            self._places = Places(self._num_slots)
-        self._places.forget()
-        await self._check_vocabulary()
-        self._dialect = self._options.dialect or await self._find_dialect()
-        self._grammars.clear()
-
-    async def _wait_until_ready(self) -> None:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._options.ready_sec
-        pause_sec = 0.05
-        while True:
-            try:
-                async with self._http.get(f"{self._url}/health") as answer:
-                    if answer.status != 503:  # it loads its model
-                        return
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
-                raise self._unavailable(error) from error
-            if loop.time() > deadline:
-                raise EngineUnavailable(f"the {self.name} does not get ready")
-            await asyncio.sleep(pause_sec)
-            pause_sec = min(1.0, 2 * pause_sec)
-
-    async def _ask(self, path: str, data: object = None) -> bytes:
-        method = "GET" if data is None else "POST"
-        sent = None if data is None else msgspec.json.encode(data)
-        try:
-            async with self._http.request(method, self._url + path, data=sent) as answer:
-                text = await answer.content.read(-1)
-                if answer.status in (401, 403):
-                    raise ConfigError(f"the {self.name} wants another API key")
-                if answer.status != 200:
-                    reason = failure_text(answer.status, text)
-                    raise ConfigError(f"the {self.name} does not answer {path}: {reason}")
-                return text
-        except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
-            raise self._unavailable(error) from error
-
-    async def _check_vocabulary(self) -> None:
-        """Compare some tokens' texts: ids of another vocabulary would be nonsense, silently."""
-        special = set(self._vocabulary.special.values())
-        table = self._vocabulary.token_bytes
-        plain = [i for i, s in enumerate(table) if i not in special and s.isascii() and s.strip()]
-        for id_ in plain[:: max(1, len(plain) // _NUM_SAMPLES)][:_NUM_SAMPLES]:
-            answer = await self._ask("/detokenize", {"tokens": [id_]})
-            try:
-                text = msgspec.json.decode(answer, type=_Text).content
-            except msgspec.DecodeError as error:
-                raise ConfigError(f"the {self.name} does not answer as one: {error}") from error
-            if text.strip() != table[id_].decode().strip():
-                raise ConfigError(
-                    f"the {self.name} has another vocabulary than this model was given: token "
-                    f"{id_} is {text!r} there and {table[id_].decode()!r} here"
-                )
-
-    async def _find_dialect(self) -> Dialect:
-        """How to write grammars for it.
-
-        A server without llguidance aborts when it is sent one of its grammars, so this is not
-        tried: what the server makes of a JSON schema tells.
-        """
-        schema: dict[str, object] = {"json_schema": {"type": "object"}}
-        if any("%llguidance" in frame.grammar for frame in await self._probe(schema)):
-            return Dialect.LLGUIDANCE
-        id_ = min(self._vocabulary.special.values(), default=0)
-        asked = await self._probe({"grammar": f"root ::= <[{id_}]>"})
-        obeyed = any(id_ in frame.tokens and frame.prompt_progress is None for frame in asked)
-        return Dialect.GBNF if obeyed else Dialect.NONE
-
-    async def _probe(self, asked: dict[str, object]) -> list[Frame]:
-        reader, found = Frames(), list[Frame]()
-        response = await self._post(probe_body(asked))
-        try:
-            async for data in response.content.iter_any():
-                found += reader.feed(data)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise self._unavailable(error) from error
-        finally:
-            response.close()
-        return found
-
-
-class _Text(Struct):
-    content: str
-
-
-class _Follower:
-    """Holds an output against its constraint, as far as that goes.
-
-    JSON has several spellings for a character, and not every version of llguidance knows the
-    same. Where a server takes one that ours does not (`\\/`), ours cannot go on, and that is no
-    fault of the server's.
-    """
-
-    def __init__(self, guide: Guide, token_bytes: Sequence[bytes], name: str) -> None:
-        self._guide: Guide | None = guide
-        self._token_bytes = token_bytes
-        self._name = name
-        self._before = b""
-
-    def follow(self, ids: Sequence[int]) -> None:
-        """Take what was sampled.
-
-        Raises:
-            EngineError: the constraint does not allow it.
-        """
-        for id_ in ids:
-            if self._guide is None:
-                return
-            spelling = self._token_bytes[id_]
-            try:
-                self._guide.commit(id_)
-            except ValueError as error:
-                if b"\\" not in self._before + spelling:
-                    text = f"the {self._name} did not obey its grammar: {error}"
-                    raise EngineError(text) from error
-                self._guide = None
-            self._before = (self._before + spelling)[-_MAX_ESCAPE_BYTES:]
-
-
-class _Body(aiohttp.Payload):
-    """A body of any size: the library's own kind warns of large ones, which are usual here."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, content_type="application/json")
-        self._size = len(data)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        data: bytes = self._value
-        return data.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
-
-
-class _Run:
-    """One generation that has a slot.
+class _Output:
+    """One output, as it arrives.
 
     Attributes:
-        response: The answer that streams.
-        num_sampled: Ids that it brought so far.
-        num_cached: Prompt tokens that were not computed again.
+        num_ids: How many there were so far.
+        num_cached: Prompt tokens that were not computed again; None before the first event.
     """
 
-    def __init__(self, engine: LlamaCppEngine) -> None:
-        self._engine = engine
-        self.response: aiohttp.ClientResponse
-        self.num_sampled = 0
-        self.num_cached = 0
-        self._frames = Frames()
-        self._ended = False
-        self._stopped = False  # by a stop token; the server may know, or not
+    def __init__(self, stop: frozenset[int], withheld: Withheld) -> None:
+        self.num_ids = 0
+        self.num_cached: int | None = None
+        self._stop = stop
+        self._withheld = withheld
+        self._stopped = False  # by a stop token, which the server may know, or not
         self._num_counted = 0  # by the server
-        self._told_cached = False
 
-    async def next(self) -> list[Frame] | None:
-        """What has arrived together; None after the last event.
-
-        Raises:
-            EngineUnavailable: it broke off before anything was said.
-            EngineError: later.
-        """
-        while not self._ended:
-            try:
-                data = await self.response.content.readany()
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
-                raise self._failed(error) from error
-            if not data:
-                raise self._failed(EOFError())
-            frames = self._frames.feed(data)
-            if frames:
-                self._ended = frames[-1].stop
-                return frames
-        return None
-
-    def _failed(self, error: BaseException) -> EngineError:
-        engine = self._engine
-        return engine._broken(error) if self._told_cached else engine._unavailable(error)
-
-    def read(self, frames: list[Frame], stop: frozenset[int], withheld: Withheld) -> Delta:
-        """Join what arrived together into one delta.
-
-        Raises:
-            EngineUnavailable, EngineError: the server says that it failed.
-        """
+    def take(self, frames: Sequence[Frame]) -> Delta:
+        """Join what arrived together into one delta."""
         ids: list[int] = []
         finish: FinishReason | None = None
         num_cached: int | None = None
         for frame in frames:
-            if frame.error is not None:
-                text = f"the {self._engine.name} failed: {frame.error.message[:300]}"
-                raise EngineError(text) if self._told_cached else EngineUnavailable(text)
-            if not self._told_cached:
-                self._told_cached = True
-                progress = frame.prompt_progress
+            progress = frame.prompt_progress
+            if self.num_cached is None:
                 num_cached = self.num_cached = 0 if progress is None else progress.cache
-            if frame.prompt_progress is not None:
+            if progress is not None:
                 continue
             if frame.stop:
                 finish = "stop" if self._stopped or frame.stop_type == "eos" else "length"
-                if finish == "stop" and stop and not self._stopped:
-                    ids.append(min(stop))
+                if finish == "stop" and not self._stopped and self._stop:
+                    ids.append(min(self._stop))
                 break
-            if self._stopped:  # the server goes on: it is no stop token there
+            if self._stopped:  # the server goes on: to it, that was a token like any other
                 finish = "stop"
                 break
-            for id_ in self._ids_of(frame, withheld):
+            for id_ in self._ids_of(frame):
                 ids.append(id_)
-                if id_ in stop:
+                if id_ in self._stop:
                     self._stopped = True
                     break
-        self.num_sampled += len(ids)
+        self.num_ids += len(ids)
         return Delta(ids, finish, num_cached)
 
-    def _ids_of(self, frame: Frame, withheld: Withheld) -> Sequence[int]:
+    def _ids_of(self, frame: Frame) -> Sequence[int]:
         num_new = frame.tokens_predicted - self._num_counted
         self._num_counted = frame.tokens_predicted
         if num_new <= 1 or not frame.tokens:
             return frame.tokens
-        return [*withheld.before(frame.tokens[0], frame.content, num_new - 1), *frame.tokens]
-
-
-def _kind(error: BaseException) -> str:
-    """What went wrong, without the address that the library's own message has."""
-    match error:
-        case TimeoutError():
-            return "timeout"
-        case aiohttp.ClientConnectorError():
-            return "no connection"
-        case _:
-            return "the connection ended"
+        return [*self._withheld.before(frame.tokens[0], frame.content, num_new - 1), *frame.tokens]

@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from turnwire.engines.llamacpp import LlamaCppEngine, LlamaCppOptions
+from turnwire.engines.llamacpp import LlamaCppEngine
 from turnwire.engines.llamacpp_host import Settings, Started
+from turnwire.engines.llamacpp_server import LlamaCppOptions
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.errors import ConfigError, EngineUnavailable
 from turnwire.gguf import read_gguf
@@ -126,6 +127,26 @@ class LlamaCppProcess:
         self._not_before = 0.0
         self._closed = False
 
+    @classmethod
+    def of(cls, path: str | Path, model: LlamaCppModel) -> LlamaCppProcess:
+        """Prepare to run a file, with an API key that nobody else has.
+
+        Raises:
+            ConfigError: the file is none, or breaks off in its head.
+        """
+        header = read_gguf(path)
+        return cls(
+            Settings(
+                path=str(path),
+                api_key=secrets.token_urlsafe(32),
+                window=model.window or min(header.context_length or _MAX_WINDOW, _MAX_WINDOW),
+                slots=model.slots,
+                threads=model.threads,
+                gpu_layers=model.gpu_layers,
+                cache_ram_mib=model.cache_ram_mib,
+            )
+        )
+
     @property
     def api_key(self) -> str:
         """What it asks of every request."""
@@ -209,19 +230,7 @@ async def start_llamacpp(
     """
     if importlib.util.find_spec("xllamacpp") is None:
         raise ConfigError("GGUF models need llama.cpp: pip install 'turnwire[llamacpp]'")
-    model = model or LlamaCppModel()
-    header = await asyncio.to_thread(read_gguf, path)
-    process = LlamaCppProcess(
-        Settings(
-            path=str(path),
-            api_key=secrets.token_urlsafe(32),
-            window=model.window or min(header.context_length or _MAX_WINDOW, _MAX_WINDOW),
-            slots=model.slots,
-            threads=model.threads,
-            gpu_layers=model.gpu_layers,
-            cache_ram_mib=model.cache_ram_mib,
-        )
-    )
+    process = await asyncio.to_thread(LlamaCppProcess.of, path, model or LlamaCppModel())
     try:
         return await LlamaCppEngine.connect_to(
             process, vocabulary, api_key=process.api_key, options=options

@@ -1,0 +1,363 @@
+"""A llama-server, as one who speaks its HTTP sees it: what it is, and answers that stream."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+from aiohttp.abc import AbstractStreamWriter
+from msgspec import Struct
+
+from turnwire.engines.llamacpp_grammar import Dialect
+from turnwire.engines.llamacpp_wire import Frame, Frames, Props, failure_text, probe_body
+from turnwire.engines.vocabulary import Vocabulary
+from turnwire.errors import ConfigError, EngineError, EngineUnavailable
+
+__all__ = ["Answer", "Facts", "Fixed", "Host", "LlamaCppOptions", "LlamaServer"]
+
+_MAX_ANSWER_BYTES: Final = 1 << 20
+# cpp-httplib hangs up on a connection that was idle for five seconds.
+_KEEP_ALIVE_SEC: Final = 4.0
+_READ_BYTES: Final = 1 << 18
+_NUM_SAMPLES: Final = 64
+_MAX_REASON_CHARS: Final = 300
+
+
+class LlamaCppOptions(Struct, frozen=True, kw_only=True):
+    """How to use a llama-server.
+
+    Attributes:
+        max_waiting: Generations that wait for a slot; further ones are refused.
+        connect_sec: Longest wait for a connection.
+        silence_sec: Longest wait for the next sign of life: a token, or a report that another
+            batch of the prompt was computed.
+        ready_sec: Longest wait for a server that says that it loads its model.
+        dialect: How grammars are written for it; None to find out.
+    """
+
+    max_waiting: int = 256
+    connect_sec: float = 5.0
+    silence_sec: float = 300.0
+    ready_sec: float = 300.0
+    dialect: Dialect | None = None
+
+
+class Host(Protocol):
+    """Where a llama-server is; one that moves when it is started anew is asked again."""
+
+    async def locate(self) -> str:
+        """Return its URL.
+
+        Raises:
+            EngineUnavailable: there is none now.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Fixed:
+    """A server that others run, always in the same place."""
+
+    def __init__(self, url: str) -> None:
+        """
+        Raises:
+            ConfigError: it is no URL of a server.
+        """
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("the URL of a llama-server begins with http:// or https://")
+        self._url = url.rstrip("/")
+
+    async def locate(self) -> str:
+        """Return the URL."""
+        return self._url
+
+    async def aclose(self) -> None:
+        """Nothing is ours to close."""
+
+
+class Facts(Struct, frozen=True):
+    """What a server is.
+
+    Attributes:
+        window: Tokens of prompt and output together, in one slot.
+        num_slots: Generations at the same time.
+        dialect: How grammars are written for it.
+    """
+
+    window: int
+    num_slots: int
+    dialect: Dialect
+
+
+class LlamaServer:
+    """One server.
+
+    Attributes:
+        name: What errors call it: without user, password and query, which may be secrets.
+        lost: Whether it was out of reach since it was last asked what it is: what answers next
+            may be another one, with nothing in its caches.
+    """
+
+    def __init__(self, host: Host, *, api_key: str | None, options: LlamaCppOptions) -> None:
+        """Prepare; nothing is sent before `learn`."""
+        self.name = "llama-server"
+        self.lost = False
+        self._host: Final = host
+        self._options: Final = options
+        self._url = ""
+        self._closed = False
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SEC),
+            headers={"Content-Type": "application/json", **headers},
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=options.connect_sec, sock_read=options.silence_sec
+            ),
+            read_bufsize=_READ_BYTES,
+        )
+        self._answers: set[Answer] = set()
+
+    async def learn(self, vocabulary: Vocabulary) -> Facts:
+        """Find the server and ask it what it is.
+
+        Raises:
+            EngineUnavailable: it cannot be reached, or does not get ready.
+            ConfigError: it wants another key, its model has another vocabulary, or it is no
+                llama-server.
+        """
+        self._url = await self._host.locate()
+        parts = urlsplit(self._url)
+        self.name = f"llama-server at {parts.hostname}:{parts.port or 80}"
+        await self._wait_until_ready()
+        try:
+            props = msgspec.json.decode(await self._ask("/props"), type=Props)
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"the {self.name} does not answer as one: {error}") from error
+        await self._check_vocabulary(vocabulary)
+        dialect = self._options.dialect or await self._find_dialect(vocabulary)
+        self.lost = False
+        return Facts(props.default_generation_settings.n_ctx, props.total_slots, dialect)
+
+    async def complete(self, pieces: Sequence[bytes]) -> Answer:
+        """Send one request to `/completion`; return the answer when it has begun well.
+
+        Close it in any case: the server stops when it is closed before its end.
+
+        Raises:
+            EngineUnavailable: it has not.
+        """
+        data = b"".join(pieces)
+        try:
+            response = await self._post(data)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # A connection that had been kept was closed in the same moment, most likely.
+            try:
+                response = await self._post(data)
+            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+                raise self.unavailable(error) from error
+        except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+            raise self.unavailable(error) from error
+        if response.status == 200 and response.content_type == "text/event-stream":
+            answer = Answer(self, response)
+            self._answers.add(answer)
+            return answer
+        try:
+            text = failure_text(response.status, await response.content.read(_MAX_ANSWER_BYTES))
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self.unavailable(error) from error
+        finally:
+            response.close()
+        raise EngineUnavailable(f"the {self.name} refused: {text}")
+
+    async def aclose(self) -> None:
+        """End every answer that streams, and the host."""
+        self._closed = True
+        for answer in list(self._answers):
+            answer.close()
+        await self._http.close()
+        await self._host.aclose()
+
+    # -- errors
+
+    def unavailable(self, error: BaseException) -> EngineUnavailable:
+        """What to raise when nothing was said."""
+        if self._closed:
+            return EngineUnavailable("the engine was closed")
+        self.lost = True
+        return EngineUnavailable(f"the {self.name} does not answer ({_kind(error)})")
+
+    def broken(self, error: BaseException) -> EngineError:
+        """What to raise later."""
+        if self._closed:
+            return EngineError("the engine was closed")
+        self.lost = True
+        return EngineError(f"the {self.name} broke off ({_kind(error)})")
+
+    def left(self, answer: Answer) -> None:
+        """An answer is closed."""
+        self._answers.discard(answer)
+
+    # -- what it is
+
+    async def _post(self, data: bytes) -> aiohttp.ClientResponse:
+        return await self._http.post(f"{self._url}/completion", data=_Body(data))
+
+    async def _wait_until_ready(self) -> None:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + self._options.ready_sec
+        pause_sec = 0.05
+        while True:
+            try:
+                async with self._http.get(f"{self._url}/health") as answer:
+                    if answer.status != 503:  # it loads its model
+                        return
+            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+                raise self.unavailable(error) from error
+            if clock() > deadline:
+                raise EngineUnavailable(f"the {self.name} does not get ready")
+            await asyncio.sleep(pause_sec)
+            pause_sec = min(1.0, 2 * pause_sec)
+
+    async def _ask(self, path: str, data: object = None) -> bytes:
+        sent = None if data is None else msgspec.json.encode(data)
+        try:
+            async with self._http.request(
+                "GET" if data is None else "POST", self._url + path, data=sent
+            ) as answer:
+                text = await answer.content.read(_MAX_ANSWER_BYTES)
+                if answer.status in (401, 403):
+                    raise ConfigError(f"the {self.name} wants another API key")
+                if answer.status != 200:
+                    reason = failure_text(answer.status, text)
+                    raise ConfigError(f"the {self.name} does not answer {path}: {reason}")
+                return text
+        except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+            raise self.unavailable(error) from error
+
+    async def _check_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Compare some tokens' texts: ids of another vocabulary would be nonsense, silently."""
+        special = set(vocabulary.special.values())
+        table = vocabulary.token_bytes
+        plain = [i for i, s in enumerate(table) if i not in special and s.isascii() and s.strip()]
+        for id_ in plain[:: max(1, len(plain) // _NUM_SAMPLES)][:_NUM_SAMPLES]:
+            answer = await self._ask("/detokenize", {"tokens": [id_]})
+            try:
+                text = msgspec.json.decode(answer, type=_Text).content
+            except msgspec.DecodeError as error:
+                raise ConfigError(f"the {self.name} does not answer as one: {error}") from error
+            if text.strip() != table[id_].decode().strip():
+                raise ConfigError(
+                    f"the {self.name} has another vocabulary than this model was given: token "
+                    f"{id_} is {text!r} there and {table[id_].decode()!r} here"
+                )
+
+    async def _find_dialect(self, vocabulary: Vocabulary) -> Dialect:
+        """How to write grammars for it.
+
+        A server without llguidance aborts when it is sent one of its grammars, so this is not
+        tried: what the server makes of a JSON schema tells.
+        """
+        schema: dict[str, object] = {"json_schema": {"type": "object"}}
+        if any("%llguidance" in frame.grammar for frame in await self._probe(schema)):
+            return Dialect.LLGUIDANCE
+        id_ = min(vocabulary.special.values(), default=0)
+        told = await self._probe({"grammar": f"root ::= <[{id_}]>"})
+        obeyed = any(id_ in frame.tokens and frame.prompt_progress is None for frame in told)
+        return Dialect.GBNF if obeyed else Dialect.NONE
+
+    async def _probe(self, asked: dict[str, object]) -> list[Frame]:
+        found: list[Frame] = []
+        try:
+            answer = await self.complete(probe_body(asked))
+        except EngineUnavailable as error:
+            if "refused" in str(error):
+                return found  # a grammar that it cannot read
+            raise
+        try:
+            while frames := await answer.next():
+                found += frames
+        finally:
+            answer.close()
+        return found
+
+
+class Answer:
+    """An answer that streams."""
+
+    def __init__(self, server: LlamaServer, response: aiohttp.ClientResponse) -> None:
+        self._server = server
+        self._response = response
+        self._frames = Frames()
+        self._begun = False
+        self._ended = False
+
+    async def next(self) -> list[Frame]:
+        """What has arrived together, at least one event; nothing behind the last event.
+
+        Raises:
+            EngineUnavailable: the server failed or broke off before anything was said.
+            EngineError: later.
+        """
+        while not self._ended:
+            try:
+                data = await self._response.content.readany()
+            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+                raise self._failed(error) from error
+            if not data:
+                raise self._failed(EOFError())
+            frames = self._frames.feed(data)
+            for frame in frames:
+                if frame.error is not None:
+                    reason = frame.error.message[:_MAX_REASON_CHARS]
+                    text = f"the {self._server.name} failed: {reason}"
+                    raise EngineError(text) if self._begun else EngineUnavailable(text)
+                self._begun = True
+            if frames:
+                self._ended = frames[-1].stop
+                return frames
+        return []
+
+    def close(self) -> None:
+        """Leave it; if it is not at its end, the server stops within a step."""
+        # One that was read to its end has given its connection back.
+        self._response.close()
+        self._server.left(self)
+
+    def _failed(self, error: BaseException) -> EngineError:
+        return self._server.broken(error) if self._begun else self._server.unavailable(error)
+
+
+class _Text(Struct):
+    content: str
+
+
+class _Body(aiohttp.Payload):
+    """A body of any size: the library's own kind warns of large ones, which are usual here."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data, content_type="application/json")
+        self._size = len(data)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        data: bytes = self._value
+        return data.decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await writer.write(self._value)
+
+
+def _kind(error: BaseException) -> str:
+    """What went wrong, without the address that the library's own message has."""
+    match error:
+        case TimeoutError():
+            return "timeout"
+        case aiohttp.ClientConnectorError():
+            return "no connection"
+        case _:
+            return "the connection ended"

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["WINDOW", "random_model"]
+__all__ = ["WINDOW", "byte_tokenizer", "random_model"]
 
 WINDOW = 131_072
 _WIDTH = 64
@@ -40,6 +40,7 @@ def random_model(
     folder: Path = _CACHE,
     *,
     seed: int = 0,
+    tokenizer: Tokenizer | None = None,
     leanings: Mapping[str, float] | None = None,
     calls_are_text: bool = False,
 ) -> Path:
@@ -48,10 +49,11 @@ def random_model(
     Args:
         folder: Where it is kept; its name is made from all that it is made of.
         seed: Of the weights.
+        tokenizer: Its vocabulary; by default the shipped one.
         leanings: How many standard deviations likelier than chance special tokens are, by name.
         calls_are_text: Whether `<tool_call>` and the like are tokens that have a text.
     """
-    tokenizer = Tokenizer.shipped()
+    tokenizer = tokenizer or Tokenizer.shipped()
     leanings = leanings or {"<|im_end|>": 2.5}
     recipe = (
         inspect.getsource(sys.modules[__name__]),
@@ -69,6 +71,20 @@ def random_model(
         _write(partial, tokenizer, seed, leanings, calls_are_text)
         partial.replace(path)
     return path
+
+
+def byte_tokenizer() -> Tokenizer:
+    """The shipped special tokens and one token per byte: a text can be cut in one way only.
+
+    A model with random weights does not cut texts as a tokenizer would. With this vocabulary it
+    has no choice, so that what it sampled and the same text read again are the same tokens.
+    """
+    data = json.loads(Tokenizer.shipped().to_json())
+    special = [token["content"] for token in data["added_tokens"]]
+    signs = sorted(token for token in data["model"]["vocab"] if len(token) == 1)
+    data["model"]["vocab"] = {token: id_ for id_, token in enumerate([*special, *signs])}
+    data["model"]["merges"] = []
+    return Tokenizer(json.dumps(data))
 
 
 def _write(
@@ -112,7 +128,9 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer, calls_are_tex
     writer.add_tokenizer_pre("qwen2")
     writer.add_token_list([spelt[id_] for id_ in range(tokenizer.vocab_size)])
     writer.add_token_types(types)
-    writer.add_token_merges([" ".join(merge) for merge in data["model"]["merges"]])
+    # There must be one; of text to tokens nothing is asked of llama.cpp.
+    merges = [" ".join(merge) for merge in data["model"]["merges"]]
+    writer.add_token_merges(merges or ["! !"])
     writer.add_bos_token_id(tokenizer.special["<|endoftext|>"])
     writer.add_eos_token_id(tokenizer.special["<|im_end|>"])
     writer.add_pad_token_id(tokenizer.special["<|endoftext|>"])

@@ -18,15 +18,17 @@ from msgspec import Struct
 from openai import AsyncOpenAI
 from tests.integration.agent import TOOLS
 from tests.integration.recorder import Transcript, check_response
-from tests.integration.serving import config, shipped
+from tests.integration.serving import config
 from tests.integration.wire import Json, open_websocket
-from tests.random_model import random_model
+from tests.random_model import byte_tokenizer, random_model
 
 from turnwire.engines.llamacpp import LlamaCppEngine
 from turnwire.engines.llamacpp_grammar import Dialect
 from turnwire.engines.llamacpp_process import LlamaCppModel, LlamaCppProcess, start_llamacpp
 from turnwire.engines.llamacpp_server import LlamaCppOptions
+from turnwire.engines.vocabulary import Vocabulary
 from turnwire.models.token_model import TokenModel
+from turnwire.rendering.chatml import Renderer
 from turnwire.server.app import Server, serve
 
 MODEL = LlamaCppModel(window=8192, slots=4, threads=1, cache_ram_mib=0)
@@ -69,19 +71,18 @@ class Running(Struct, frozen=True):
 
 
 @asynccontextmanager
-async def running(
-    folder: Path, dialect: Dialect | None = None, **leanings: float
-) -> AsyncIterator[Running]:
+async def running(folder: Path, dialect: Dialect | None = None) -> AsyncIterator[Running]:
     """llama.cpp in a process of its own, and a server in front of it."""
-    renderer, vocabulary, _ = shipped()
+    tokenizer = byte_tokenizer()
+    vocabulary = Vocabulary(tokenizer.token_bytes(), tokenizer.special, tokenizer.encode)
     engine = await start_llamacpp(
-        random_model(leanings={f"<{name}>": value for name, value in leanings.items()}),
+        random_model(tokenizer=tokenizer),
         vocabulary,
         model=MODEL,
         options=LlamaCppOptions(dialect=dialect),
     )
     assert isinstance(engine.host, LlamaCppProcess)
-    model = TokenModel("random", renderer, engine, every_schema=True)
+    model = TokenModel("random", Renderer(tokenizer), engine, every_schema=True)
     async with serve(config(folder), models=[model]) as server:
         yield Running(server, engine, engine.host)
 
@@ -234,5 +235,5 @@ async def test_a_tool_loop_with_forks(tmp_path: Path, dialect: Dialect) -> None:
                 assert held == turn.num_cached
             else:
                 # Behind it, both branches have the head of a tool's turn.
-                assert held <= turn.num_cached < held + 16
+                assert held <= turn.num_cached < held + 32
     assert played[0] == played[1]

@@ -32,6 +32,8 @@ _WIDTH = 64
 _HEADS = 2
 _LAYERS = 2
 _HIDDEN = 128
+_LISTENING = 6.0  # how much what was said before counts beside the last token
+_PICKING = 8.0  # how much single tokens count in what was said before
 _NEVER = 20.0  # standard deviations
 _CACHE = Path(__file__).parent.parent / ".cache" / "models"
 
@@ -169,10 +171,12 @@ def _add_weights(
     for layer in range(_LAYERS):
         tensors |= {
             f"blk.{layer}.attn_norm.weight": ones,
-            f"blk.{layer}.attn_q.weight": matrix(_WIDTH, _WIDTH),
+            f"blk.{layer}.attn_q.weight": _PICKING * matrix(_WIDTH, _WIDTH),
             f"blk.{layer}.attn_k.weight": matrix(_WIDTH, _WIDTH),
             f"blk.{layer}.attn_v.weight": matrix(_WIDTH, _WIDTH),
-            f"blk.{layer}.attn_output.weight": _quiet_first_row(matrix(_WIDTH, _WIDTH)),
+            f"blk.{layer}.attn_output.weight": _quiet_first_row(
+                _LISTENING * matrix(_WIDTH, _WIDTH)
+            ),
             f"blk.{layer}.ffn_norm.weight": ones,
             f"blk.{layer}.ffn_up.weight": matrix(_HIDDEN, _WIDTH),
             f"blk.{layer}.ffn_gate.weight": matrix(_HIDDEN, _WIDTH),

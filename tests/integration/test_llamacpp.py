@@ -6,7 +6,10 @@ and its grammar makes valid calls of it.
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,7 +21,7 @@ from msgspec import Struct
 from openai import AsyncOpenAI
 from tests.integration.agent import TOOLS
 from tests.integration.recorder import Transcript, check_response
-from tests.integration.serving import config
+from tests.integration.serving import config, eventually
 from tests.integration.wire import Json, open_websocket
 from tests.random_model import byte_tokenizer, random_model
 
@@ -26,7 +29,7 @@ from turnwire.engines.llamacpp import LlamaCppEngine
 from turnwire.engines.llamacpp_grammar import Dialect
 from turnwire.engines.llamacpp_process import LlamaCppModel, LlamaCppProcess, start_llamacpp
 from turnwire.engines.llamacpp_server import LlamaCppOptions
-from turnwire.engines.vocabulary import Vocabulary
+from turnwire.engines.vocabulary import END_OF_TURN, Vocabulary
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.server.app import Server, serve
@@ -60,23 +63,32 @@ class Running(Struct, frozen=True):
 
     async def num_computed(self) -> int:
         """Prompt tokens that llama.cpp has computed since it started, by its own count."""
-        headers = {"Authorization": f"Bearer {self.process.api_key}"}
-        async with (
-            aiohttp.ClientSession(headers=headers) as http,
-            http.get(f"{await self.process.locate()}/metrics") as answer,
-        ):
-            lines = (await answer.text()).splitlines()
+        lines = (await self._ask("/metrics")).splitlines()
         found = [line for line in lines if line.startswith("llamacpp:prompt_tokens_total ")]
         return int(float(found[0].split()[1]))
 
+    async def num_busy(self) -> int:
+        """Slots of llama.cpp that are busy, by its own count."""
+        return sum(slot["is_processing"] for slot in json.loads(await self._ask("/slots")))
+
+    async def _ask(self, path: str) -> str:
+        headers = {"Authorization": f"Bearer {self.process.api_key}"}
+        async with (
+            aiohttp.ClientSession(headers=headers) as http,
+            http.get(f"{await self.process.locate()}{path}") as answer,
+        ):
+            return await answer.text()
+
 
 @asynccontextmanager
-async def running(folder: Path, dialect: Dialect | None = None) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, dialect: Dialect | None = None, *, endless: bool = False
+) -> AsyncIterator[Running]:
     """llama.cpp in a process of its own, and a server in front of it."""
     tokenizer = byte_tokenizer()
     vocabulary = Vocabulary(tokenizer.token_bytes(), tokenizer.special, tokenizer.encode)
     engine = await start_llamacpp(
-        random_model(tokenizer=tokenizer),
+        random_model(tokenizer=tokenizer, leanings={END_OF_TURN: -20.0} if endless else None),
         vocabulary,
         model=MODEL,
         options=LlamaCppOptions(dialect=dialect),
@@ -236,4 +248,47 @@ async def test_a_tool_loop_with_forks(tmp_path: Path, dialect: Dialect) -> None:
             else:
                 # Behind it, both branches have the head of a tool's turn.
                 assert held <= turn.num_cached < held + 32
+        # What it says depends on what was said before, or this would prove nothing.
+        assert len({turn.calls[0] for turn in turns}) > 5
     assert played[0] == played[1]
+
+
+async def test_a_server_that_is_killed(tmp_path: Path) -> None:
+    """The turn that ran fails in words; the next, on the same socket, has a new llama.cpp."""
+    async with running(tmp_path, endless=True) as served, open_websocket(served.server.url) as wire:
+        first = await wire.create(model="random", temperature=0, input="Hi.", max_output_tokens=16)
+        await wire.send_create(model="random", temperature=1, input="Talk.", tools=TOOLS)
+        events = [await wire.read_event()]
+        while events[-1]["type"] != "response.output_text.delta":
+            events.append(await wire.read_event())
+        killed = served.process.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        while events[-1]["type"] != "response.failed":
+            events.append(await wire.read_event())
+        error = events[-1]["response"]["error"]
+        assert "server_error" == error["code"]
+        assert "llama-server at 127.0.0.1" in error["message"]
+        again = await wire.create(model="random", temperature=0, input="Hi.", max_output_tokens=16)
+        assert served.process.pid not in (None, killed)
+        assert said(first) == said(again)
+        assert (0, 0) == (served.engine.num_running, served.engine.num_waiting)
+
+
+async def test_a_turn_that_is_cancelled_frees_its_slot(tmp_path: Path) -> None:
+    """llama.cpp itself has no slot busy soon after the client of a long turn is gone."""
+    async with running(tmp_path, endless=True) as served:
+        async with open_websocket(served.server.url) as wire:
+            await wire.send_create(model="random", temperature=1, input="Talk.")
+            while (await wire.read_event())["type"] != "response.output_text.delta":
+                pass
+            assert 1 == await served.num_busy()
+        await eventually(lambda: served.engine.num_running == 0)
+        async with asyncio.timeout(20):
+            while await served.num_busy():  # noqa: ASYNC110  # its slots tell nobody
+                await asyncio.sleep(0.01)
+
+
+def said(events: list[Json]) -> str:
+    """The text of a response."""
+    return "".join(e["delta"] for e in events if e["type"] == "response.output_text.delta")

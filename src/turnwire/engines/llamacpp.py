@@ -219,7 +219,7 @@ class LlamaCppEngine:
                 finally:
                     answer.close()
             finally:
-                self._places.give_back(choice.slot, output.num_ids)
+                self._places.give_back(choice.slot, output.ids)
         finally:
             self._slots.release()
 
@@ -267,12 +267,12 @@ class _Output:
     """One output, as it arrives.
 
     Attributes:
-        num_ids: How many there were so far.
+        ids: All so far.
         num_cached: Prompt tokens that were not computed again; None before the first event.
     """
 
     def __init__(self, stop: frozenset[int], withheld: Withheld) -> None:
-        self.num_ids = 0
+        self.ids: list[int] = []
         self.num_cached: int | None = None
         self._stop = stop
         self._withheld = withheld
@@ -303,7 +303,7 @@ class _Output:
                 if id_ in self._stop:
                     self._stopped = True
                     break
-        self.num_ids += len(ids)
+        self.ids += ids
         return Delta(ids, finish, num_cached)
 
     def _ids_of(self, frame: Frame) -> Sequence[int]:

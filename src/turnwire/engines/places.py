@@ -9,14 +9,19 @@ remembers what each slot holds and who put it there, and decides for each genera
   have been seen it may do so only in a slot that is known to hold the same owner's tokens, and
   enough of them that the server keeps the slot instead of searching its other caches.
 
+A prompt that continues another shares links with it, which is seen at once; one that was built
+anew (a client that resends its history) is compared id by id, at the speed of memory.
+
 Pure: no clock, no I/O.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
-from turnwire.tokens import EMPTY, Tokens
+from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
 __all__ = ["Choice", "Places"]
 
@@ -41,19 +46,32 @@ class Choice(Struct, frozen=True):
 class _Place:
     """What is known of one slot."""
 
-    __slots__ = ("busy", "held", "num_held", "salt", "session", "used")
+    __slots__ = ("busy", "flat", "prompt", "salt", "sampled", "session", "used")
 
     def __init__(self) -> None:
-        self.forget()
         self.busy = False
         self.used = 0  # when it was last given back, in generations
+        self.forget()
 
     def forget(self) -> None:
         """Nothing is known any more."""
-        self.held: Tokens = EMPTY
-        self.num_held = 0
-        self.salt: str | None = None  # None: never used, or not by us
-        self.session = ""
+        self.hold(EMPTY, None, "")
+
+    def hold(self, prompt: Tokens, salt: str | None, session: str) -> None:
+        """It is about to have this prompt; `salt` is None if it was never used, or not by us."""
+        self.prompt, self.salt, self.session = prompt, salt, session
+        self.sampled: TokenArray = token_array()
+        self.flat: TokenArray | None = None  # prompt and output, once that was asked for
+
+    @property
+    def num_held(self) -> int:
+        return self.prompt.length + len(self.sampled)
+
+    def num_equal(self, ids: TokenArray) -> int:
+        """How many leading ids of a prompt it holds."""
+        if self.flat is None:
+            self.flat = self.prompt.to_array() + self.sampled
+        return _num_equal(self.flat, ids)
 
 
 class Places:
@@ -74,30 +92,30 @@ class Places:
         free = [place for place in self._places if not place.busy]
         if not free:
             raise ValueError("no slot is free")
-        self._now += 1
         if self._owner is None:
             self._owner = salt
         self._divided = self._divided or self._owner != salt
-        place, num_shared = self._best(free, prompt, salt, session)
+        place, num_shared = _best(free, prompt, salt, session)
         cached = not self._divided or (
             place.salt == salt
             and num_shared > _LEAST_FOUND * prompt.length
             and num_shared > _LEAST_KEPT * place.num_held
         )
         place.busy = True
-        place.salt, place.session, place.held, place.num_held = salt, session, prompt, prompt.length
+        place.hold(prompt, salt, session)
         return Choice(self._places.index(place), cached)
 
-    def give_back(self, slot: int, num_sampled: int) -> None:
+    def give_back(self, slot: int, sampled: Sequence[int]) -> None:
         """Free a slot.
 
         Args:
             slot: As `take` chose it.
-            num_sampled: Ids that the server added to the prompt there.
+            sampled: Ids that the server added to the prompt there.
         """
         place = self._places[slot]
         place.busy = False
-        place.num_held += num_sampled
+        place.sampled = token_array(sampled)
+        self._now += 1
         place.used = self._now
 
     def forget(self) -> None:
@@ -105,24 +123,40 @@ class Places:
         for place in self._places:
             place.forget()
 
-    def _best(
-        self, free: list[_Place], prompt: Tokens, salt: str, session: str
-    ) -> tuple[_Place, int]:
-        ours = [place for place in free if place.salt == salt]
-        if session:
-            # Nearly always the first one looked at is the right one.
-            ours.sort(key=lambda place: place.session != session)
-        best: tuple[_Place, int] | None = None
-        least = prompt.length  # computed in an empty slot, where nothing is lost
-        for place in ours:
-            num_shared = prompt.num_shared(place.held)
-            if 0 < num_shared == place.held.length:
-                return place, num_shared
-            cost = prompt.length + place.num_held - 2 * num_shared  # computed now, and lost
-            if cost < least:
-                best, least = (place, num_shared), cost
-        if best is not None:
-            return best
-        if session and ours and ours[0].session == session:
-            return ours[0], 0
-        return min(free, key=lambda place: (place.salt is not None, place.used)), 0
+
+def _best(free: list[_Place], prompt: Tokens, salt: str, session: str) -> tuple[_Place, int]:
+    """The place to take, and how much of the prompt it holds."""
+    ours = [place for place in free if place.salt == salt]
+    # Nearly always the first one looked at is the right one.
+    ours.sort(key=lambda place: place.session != session)
+    for place in ours:
+        num_shared = prompt.num_shared(place.prompt)
+        if 0 < num_shared == place.prompt.length:
+            return place, num_shared
+    best: tuple[_Place, int] | None = None
+    least = prompt.length  # what would be computed in an empty slot, where nothing is lost
+    flat = prompt.to_array() if ours else token_array()
+    for place in ours:
+        num_shared = place.num_equal(flat)
+        cost = prompt.length + place.num_held - 2 * num_shared  # computed now, and lost
+        if cost < least:
+            best, least = (place, num_shared), cost
+    if best is not None:
+        return best
+    if session and ours and ours[0].session == session:
+        return ours[0], 0
+    return min(free, key=lambda place: (place.salt is not None, place.used)), 0
+
+
+def _num_equal(one: TokenArray, other: TokenArray) -> int:
+    """The length of the common prefix, by halving: comparing slices is comparing memory."""
+    left, right = memoryview(one).cast("B"), memoryview(other).cast("B")
+    low, high = 0, min(len(one), len(other))
+    size = one.itemsize
+    while low < high:
+        middle = (low + high + 1) // 2
+        if left[low * size : middle * size] == right[low * size : middle * size]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -29,12 +29,13 @@ from turnwire.engines.llamacpp import LlamaCppEngine
 from turnwire.engines.llamacpp_grammar import Dialect
 from turnwire.engines.llamacpp_process import LlamaCppModel, LlamaCppProcess, start_llamacpp
 from turnwire.engines.llamacpp_server import LlamaCppOptions
-from turnwire.engines.vocabulary import END_OF_TURN, Vocabulary
+from turnwire.engines.vocabulary import END_OF_TEXT, END_OF_TURN, Vocabulary
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.server.app import Server, serve
 
 MODEL = LlamaCppModel(window=8192, slots=4, threads=1, cache_ram_mib=0)
+ENDLESS = {END_OF_TEXT: -20.0, END_OF_TURN: -20.0}
 MORE_TOOLS = [
     *TOOLS,
     {
@@ -75,7 +76,7 @@ class Running(Struct, frozen=True):
         headers = {"Authorization": f"Bearer {self.process.api_key}"}
         async with (
             aiohttp.ClientSession(headers=headers) as http,
-            http.get(f"{await self.process.locate()}{path}") as answer,
+            http.get(f"{self.process.url}{path}") as answer,
         ):
             return await answer.text()
 
@@ -88,7 +89,7 @@ async def running(
     tokenizer = byte_tokenizer()
     vocabulary = Vocabulary(tokenizer.token_bytes(), tokenizer.special, tokenizer.encode)
     engine = await start_llamacpp(
-        random_model(tokenizer=tokenizer, leanings={END_OF_TURN: -20.0} if endless else None),
+        random_model(tokenizer=tokenizer, leanings=ENDLESS if endless else None),
         vocabulary,
         model=MODEL,
         options=LlamaCppOptions(dialect=dialect),

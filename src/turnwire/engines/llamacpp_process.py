@@ -29,6 +29,7 @@ _MAX_REASON_CHARS: Final = 300
 # What stands before a reason in llama.cpp's log; what says most comes first.
 _SIGNS: Final = ("error loading model:", "failed to allocate", "rror: ", " E ")
 _CLOSE_SEC: Final = 5.0
+_LAST_BREATH_SEC: Final = 0.5
 _MAX_WINDOW: Final = 32_768
 # A server that died is started at once; one that cannot be started is not tried all the time.
 _FIRST_PAUSE_SEC: Final = 1.0
@@ -77,6 +78,12 @@ class _Child:
     @property
     def runs(self) -> bool:
         return self.process.returncode is None
+
+    async def stays(self) -> bool:
+        """Whether it runs, asked by somebody who lost it: it may be dying at this moment."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.process.wait(), _LAST_BREATH_SEC)
+        return self.runs
 
     async def ask(self, settings: Settings) -> Started | None:
         """Tell it what to serve; return its answer, or None if it dies instead."""
@@ -153,6 +160,11 @@ class LlamaCppProcess:
         return self._settings.api_key
 
     @property
+    def url(self) -> str:
+        """Where it listens, or did before it died."""
+        return self._url
+
+    @property
     def pid(self) -> int | None:
         """Of the process that serves now."""
         child = self._child
@@ -164,7 +176,8 @@ class LlamaCppProcess:
         Raises:
             EngineUnavailable: it does not start, or did not a moment ago.
         """
-        if self.pid is not None:
+        child = self._child
+        if child is not None and await child.stays():
             return self._url
         if self._closed:
             raise EngineUnavailable("the engine was closed")

@@ -296,6 +296,7 @@ class Answer:
         self._frames = Frames()
         self._begun = False
         self._ended = False
+        self._error: str | None = None  # to be raised when what came before it was read
 
     async def next(self) -> list[Frame]:
         """What has arrived together, at least one event; nothing behind the last event.
@@ -305,6 +306,9 @@ class Answer:
             EngineError: later.
         """
         while not self._ended:
+            if self._error is not None:
+                text = f"the {self._server.name} failed: {self._error}"
+                raise EngineError(text) if self._begun else EngineUnavailable(text)
             try:
                 data = await self._response.content.readany()
             except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
@@ -312,13 +316,13 @@ class Answer:
             if not data:
                 raise self._failed(EOFError())
             frames = self._frames.feed(data)
-            for frame in frames:
+            for place, frame in enumerate(frames):
                 if frame.error is not None:
-                    reason = frame.error.message[:_MAX_REASON_CHARS]
-                    text = f"the {self._server.name} failed: {reason}"
-                    raise EngineError(text) if self._begun else EngineUnavailable(text)
-                self._begun = True
+                    self._error = frame.error.message[:_MAX_REASON_CHARS]
+                    frames = frames[:place]
+                    break
             if frames:
+                self._begun = True
                 self._ended = frames[-1].stop
                 return frames
         return []

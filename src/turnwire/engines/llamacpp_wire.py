@@ -18,8 +18,6 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from turnwire.errors import EngineError
-
 __all__ = [
     "Failure",
     "Frame",
@@ -123,26 +121,29 @@ class Frames:
     def feed(self, data: bytes) -> list[Frame]:
         """Take what has come; return the events that are whole now.
 
-        Raises:
-            EngineError: it is not what a llama-server says.
+        What cannot be read is an event with an error, and the last one that counts.
         """
         *lines, self._rest = (self._rest + data if self._rest else data).split(b"\n")
+        # Between the events are empty lines and comments.
+        found = [_frame(line) for line in lines if line.startswith((b"data:", b"error:"))]
         if len(self._rest) > _MAX_FRAME_BYTES:
-            raise EngineError("an event is too large")
-        found: list[Frame] = []
-        for line in lines:
-            # Between the events are empty lines and comments.
-            if not line.startswith((b"data:", b"error:")):
-                continue
-            name, _, text = line.partition(b":")
-            try:
-                if name == b"data":
-                    found.append(_FRAME.decode(text))
-                else:
-                    found.append(Frame(error=msgspec.json.decode(text, type=Failure)))
-            except msgspec.DecodeError as error:
-                raise EngineError(f"an event cannot be read: {error}") from error
+            self._rest = b""
+            found.append(_unreadable("an event is too large"))
         return found
+
+
+def _frame(line: bytes) -> Frame:
+    name, _, text = line.partition(b":")
+    try:
+        if name == b"data":
+            return _FRAME.decode(text)
+        return Frame(error=msgspec.json.decode(text, type=Failure))
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return _unreadable(str(error))
+
+
+def _unreadable(reason: str) -> Frame:
+    return Frame(error=Failure(message=f"what it says cannot be read: {reason}"))
 
 
 def body(prompt: bytes, settings: Mapping[str, object], constraint: bytes = b"") -> Sequence[bytes]:

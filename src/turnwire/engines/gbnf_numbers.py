@@ -45,34 +45,43 @@ def numbers(
 ) -> str:
     """Numbers with or without a fraction; as `integers`.
 
-    Between bounds that are no whole numbers it is the numbers between the next whole ones.
+    Of bounds that are no whole numbers, what is between the next whole ones is written.
 
     Raises:
-        Unwritable: there is no whole number between the bounds, and none is one of them.
+        Unwritable: that is nothing.
     """
     if least is None and most is None:
         exponent = "([eE] [-+]? [0-9]{1,2})?"
         return f'("-"? ("0" | [1-9] [0-9]{{0,14}}) {_FRACTION} {exponent})'
-    low, high = _whole(least, most, without_least, without_most)
-    if low > high and low == high + 1 and 0 <= high == least:
-        return f'("{high}" {_ABOVE_ZERO})'  # between one whole number and the next
-    if low > high:
-        raise Unwritable("no whole number between the bounds")
-    ways = []
-    # Away from zero a fraction adds, so that the last whole number may have none.
-    if high >= 1 and high > low:
-        ways += [f"{way} {_FRACTION}" for way in _between(max(0, low), high - 1)]
-    if low <= -1 and high > low:
-        ways += [f'"-" {way} {_FRACTION}' for way in _between(max(1, -high), -low - 1)]
-        if high >= 0:
-            ways.append(f'"-0" {_ABOVE_ZERO}')
-    ways += [f'"{low}"', f'"{high}"']
-    # Between a bound that is left out and the whole number next to it.
-    if without_least and least is not None and 0 <= least == low - 1:
-        ways.append(f'"{int(least)}" {_ABOVE_ZERO}')
-    if without_most and most is not None and 0 < most == high + 1:
-        ways.append(f'"{high}" {_FRACTION}')
-    return "(" + " | ".join(dict.fromkeys(ways)) + ")"
+    ways: list[str] = []
+    if most is None or most >= 0:
+        low = max(0, 0 if least is None else least)
+        ways += _upward(low, most, without_least and low == least, without_most)
+    if least is None or least < 0:
+        # The same, seen in the mirror; but there is no -0.
+        low = max(0, 0 if most is None else -most)
+        without = low == 0 or (without_most and low == -(most or 0))
+        high = None if least is None else -least
+        ways += [f'"-" {way}' for way in _upward(low, high, without, without_least)]
+    if not ways:
+        raise Unwritable("no number between the bounds that could be written")
+    return "(" + " | ".join(ways) + ")"
+
+
+def _upward(low: float, high: float | None, without_low: bool, without_high: bool) -> list[str]:
+    """The ways to write the numbers from `low`, which is not below 0, to `high`."""
+    first = min(_LIMIT, math.ceil(low))
+    last = _LIMIT if high is None else min(_LIMIT, math.floor(high))
+    ways: list[str] = []
+    if without_low and first == low:
+        if first < last:
+            ways.append(f'"{first}" {_ABOVE_ZERO}')
+        first += 1
+    if first < last:
+        ways += [f"{way} {_FRACTION}" for way in _between(first, last - 1)]
+    if first <= last and not (without_high and last == high):
+        ways.append(f'"{last}"')
+    return ways
 
 
 def _whole(

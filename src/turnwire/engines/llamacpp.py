@@ -72,8 +72,8 @@ class LlamaCppEngine:
         self._places = Places(facts.num_slots)
         self._withheld = Withheld(vocabulary)
         self._guides: dict[frozenset[int], Guides] = {}
-        # By constraint and whether its span is open: as members of a request.
-        self._grammars: OrderedDict[tuple[Constraint, bool], bytes] = OrderedDict()
+        # By constraint, stop tokens and whether the span is open: as members of a request.
+        self._grammars: OrderedDict[tuple[Constraint, frozenset[int], bool], bytes] = OrderedDict()
         self._learning = asyncio.Lock()
 
     @classmethod
@@ -251,10 +251,17 @@ class LlamaCppEngine:
         if constraint is None:
             return b""
         span = constraint.free_span
-        key = (constraint, span is not None and request.prompt.last() == span[0])
+        opened = span is not None and request.prompt.last() == span[0]
+        key = (constraint, request.stop, opened)
         found = self._grammars.get(key)
         if found is None:
-            made = lower(constraint, self._facts.dialect, self._vocabulary, opened=key[1])
+            made = lower(
+                constraint,
+                self._facts.dialect,
+                self._vocabulary,
+                stop=request.stop,
+                opened=opened,
+            )
             found = self._grammars[key] = msgspec.json.encode(made)[1:-1]
             if len(self._grammars) > _MAX_GRAMMARS:
                 self._grammars.popitem(last=False)

@@ -13,7 +13,7 @@ grammar: free text without special tokens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from turnwire.constraint import Constraint
@@ -33,7 +33,12 @@ class Dialect(Enum):
 
 
 def lower(
-    constraint: Constraint, dialect: Dialect, vocabulary: Vocabulary, *, opened: bool
+    constraint: Constraint,
+    dialect: Dialect,
+    vocabulary: Vocabulary,
+    *,
+    stop: Iterable[int],
+    opened: bool,
 ) -> dict[str, object]:
     """The members of a `/completion` request that say the constraint.
 
@@ -41,39 +46,43 @@ def lower(
         constraint: What the output must look like.
         dialect: What the server knows.
         vocabulary: The model's.
+        stop: Ids that may end the output.
         opened: Whether the prompt ends inside of the free span.
     """
     match dialect:
         case Dialect.LLGUIDANCE:
-            return {"grammar": "%llguidance {}\n" + _nested(constraint, vocabulary, opened)}
+            nested = _nested(constraint, vocabulary, sorted(stop), opened)
+            return {"grammar": f"%llguidance {{}}\n{nested}"}
         case Dialect.GBNF:
             return _gbnf(constraint, vocabulary, opened)
         case Dialect.NONE:
             return {}
 
 
-def _nested(constraint: Constraint, vocabulary: Vocabulary, opened: bool) -> str:
+def _nested(
+    constraint: Constraint, vocabulary: Vocabulary, stop: Sequence[int], opened: bool
+) -> str:
     trigger, span = constraint.trigger, constraint.free_span
-    if trigger is None and span is None:
-        return constraint.grammar
     names = {id_: name for name, id_ in vocabulary.special.items()}
     rules: list[str] = []
     free = "FREE?"
     ends = [] if trigger is None else [trigger]
+    start = "obeyed"
     if span is not None:
         between = f"<[{span[0]}]> THOUGHT? <[{span[1]}]>"
         rules.append(_text("THOUGHT", [names.get(span[1])]))
         ends.append(span[0])
-        if trigger is not None:
-            free = f"FREE? ({between} FREE?)*"
-    if trigger is None:
-        start = f"({between})? obeyed"
-    else:
+        free = f"FREE? ({between} FREE?)*"
+        if not opened:
+            start = f"({between})? obeyed"
+    if trigger is not None:
         rules.append(_text("FREE", [names.get(id_) for id_ in ends]))
         start = f"{free} (<[{trigger}]> obeyed)?"
     if opened and span is not None:
-        start = f"THOUGHT? <[{span[1]}]> {start if trigger is not None else 'obeyed'}"
-    rules += (f"start: {start}", f"obeyed: %lark {{\n{constraint.grammar}\n}}")
+        start = f"THOUGHT? <[{span[1]}]> {start}"
+    # A model has several tokens that end an output, and llama.cpp tells llguidance of one.
+    last = " | ".join(f"<[{id_}]>" for id_ in stop)
+    rules += (f"start: {start} ({last})?", f"obeyed: %lark {{\n{constraint.grammar}\n}}")
     return "\n".join(rules) + "\n"
 
 

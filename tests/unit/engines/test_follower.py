@@ -1,4 +1,4 @@
-"""Tests of `turnwire.engines.follower`: an output of somebody else's, held against its constraint."""
+"""Tests of `turnwire.engines.follower`: an output held against its constraint."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import weakref
 
 import pytest
@@ -77,3 +78,35 @@ def test_equality_is_identity() -> None:
     known = weakref.WeakKeyDictionary({one: "one"})
     assert (True, False) == (one in known, other in known)
     assert "Tokens(length=1)" == repr(other)
+
+
+@given(st.lists(IDS, max_size=8))
+def test_json_is_that_of_the_flat_sequence(parts: list[list[int]]) -> None:
+    """The text of a sequence is the same however it is cut, and the second time."""
+    tokens = EMPTY
+    for part in parts:
+        tokens = Tokens(tokens, token_array(part))
+    flat = [id_ for part in parts for id_ in part]
+    for _ in range(2):
+        assert flat == json.loads(b"[" + tokens.to_json() + b"]")
+
+
+def test_numbers_are_written_once() -> None:
+    """A longer prompt takes the text of what it continues, and adds its own."""
+    parent = EMPTY.extend([1, 2])
+    text = parent.to_json()
+    assert text is parent._json
+    assert b"1,2,3" == parent.extend([3]).to_json()
+    assert text is parent._json
+
+
+@given(IDS, IDS, IDS)
+def test_what_two_share(past: list[int], one: list[int], other: list[int]) -> None:
+    """Two branches share their common links, whichever is asked, and no more than is equal."""
+    common = EMPTY.extend(past)
+    left, right = common.extend(one).extend(one), common.extend(other)
+    assert left.num_shared(right) == right.num_shared(left)
+    assert len(past) <= left.num_shared(right) if past else left.num_shared(right) >= 0
+    shared = left.num_shared(right)
+    assert list(left)[:shared] == list(right)[:shared]
+    assert 0 == EMPTY.extend([1]).num_shared(Tokens(None, token_array([1])))

@@ -211,9 +211,7 @@ class LlamaCppEngine:
             )
             try:
                 told = {**settings, "id_slot": choice.slot, "cache_prompt": choice.cached}
-                answer = await self._server.complete(
-                    body(request.prompt.to_json(), told, constraint)
-                )
+                answer = await self._begin(body(request.prompt.to_json(), told, constraint))
                 try:
                     yield answer, output
                 finally:
@@ -222,6 +220,16 @@ class LlamaCppEngine:
                 self._places.give_back(choice.slot, output.ids)
         finally:
             self._slots.release()
+
+    async def _begin(self, pieces: Sequence[bytes]) -> Answer:
+        try:
+            return await self._server.complete(pieces)
+        except EngineUnavailable as error:
+            # It may have been started anew since it was last used.
+            if not self._server.lost or isinstance(error.__cause__, TimeoutError):
+                raise
+        await self._learn_again()
+        return await self._server.complete(pieces)
 
     async def _learn_again(self) -> None:
         async with self._learning:

@@ -36,6 +36,8 @@ from turnwire.server.app import Server, serve
 
 MODEL = LlamaCppModel(window=8192, slots=4, threads=1, cache_ram_mib=0)
 ENDLESS = {END_OF_TEXT: -20.0, END_OF_TURN: -20.0}
+# So long that it is not through before a test acts.
+LONG = LlamaCppModel(window=65_536, slots=1, threads=1, cache_ram_mib=0)
 MORE_TOOLS = [
     *TOOLS,
     {
@@ -91,7 +93,7 @@ async def running(
     engine = await start_llamacpp(
         random_model(tokenizer=tokenizer, leanings=ENDLESS if endless else None),
         vocabulary,
-        model=MODEL,
+        model=LONG if endless else MODEL,
         options=LlamaCppOptions(dialect=dialect),
     )
     assert isinstance(engine.host, LlamaCppProcess)

@@ -28,6 +28,7 @@ def subject_of(engine: LlamaCppEngine) -> Subject:
         words=[id_ for word in ("one", " two", " three") for id_ in SHIPPED.encode(word)],
         stop=frozenset({SHIPPED.special[END_OF_TURN], SHIPPED.special[END_OF_TEXT]}),
         token_bytes=SHIPPED.token_bytes(),
+        has_scores=True,
     )
 
 

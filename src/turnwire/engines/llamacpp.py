@@ -39,10 +39,13 @@ from turnwire.engines.slots import Slots
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.engines.withheld import Withheld
 from turnwire.errors import ConfigError, ContextTooLong, EngineUnavailable
+from turnwire.logprobs import LEAST, Scores
 
 __all__ = ["LlamaCppEngine", "LlamaCppOptions"]
 
 _MAX_GRAMMARS: Final = 256
+# llama.cpp counts what came last, whoever said it: so many tokens are mostly the output.
+_PENALTY_TOKENS: Final = 1024
 
 
 class LlamaCppEngine:
@@ -162,7 +165,8 @@ class LlamaCppEngine:
 
         A delta is what arrived together. A token that ends the output for the model, but is
         none of `request.stop`, is told as one of those. When `max_new_tokens` end the output in
-        the middle of a character, its tokens may be missing.
+        the middle of a character, its tokens may be missing. Tokens that the server did not tell
+        have the score `LEAST`; penalties count the end of the prompt too.
         """
         follower = self._follower(request)
         settings: dict[str, object] = {
@@ -172,6 +176,13 @@ class LlamaCppEngine:
         }
         if request.seed is not None:
             settings["seed"] = request.seed
+        if request.top_logprobs is not None:
+            settings["n_probs"] = max(1, request.top_logprobs)
+        if request.presence_penalty or request.frequency_penalty:
+            settings["samplers"] = ("penalties", "temperature", "top_p")
+            settings["presence_penalty"] = request.presence_penalty
+            settings["frequency_penalty"] = request.frequency_penalty
+            settings["repeat_last_n"] = _PENALTY_TOKENS
         async with self._run(request, settings) as (answer, output):
             while frames := await answer.next():
                 delta = output.take(frames)
@@ -205,7 +216,7 @@ class LlamaCppEngine:
             if self._server.lost:
                 await self._learn_again()
             constraint = self._lowered(request)
-            output = _Output(request.stop, self._withheld)
+            output = _Output(request, self._withheld)
             choice = self._places.take(
                 request.prompt, salt=request.cache_salt, session=request.session
             )
@@ -278,6 +289,9 @@ class LlamaCppEngine:
         return found
 
 
+_UNKNOWN: Final = Scores(LEAST)
+
+
 class _Output:
     """One output, as it arrives.
 
@@ -286,10 +300,11 @@ class _Output:
         num_cached: Prompt tokens that were not computed again; None before the first event.
     """
 
-    def __init__(self, stop: frozenset[int], withheld: Withheld) -> None:
+    def __init__(self, request: Generation, withheld: Withheld) -> None:
         self.ids: list[int] = []
         self.num_cached: int | None = None
-        self._stop = stop
+        self._stop = request.stop
+        self._num_top = request.top_logprobs
         self._withheld = withheld
         self._stopped = False  # by a stop token, which the server may know, or not
         self._num_counted = 0  # by the server
@@ -297,6 +312,7 @@ class _Output:
     def take(self, frames: Sequence[Frame]) -> Delta:
         """Join what arrived together into one delta."""
         ids: list[int] = []
+        scores: list[Scores] | None = None if self._num_top is None else []
         finish: FinishReason | None = None
         num_cached: int | None = None
         for frame in frames:
@@ -318,8 +334,19 @@ class _Output:
                 if id_ in self._stop:
                     self._stopped = True
                     break
+            if scores is not None:
+                self._score(scores, len(ids), frame)
+        if scores is not None:
+            scores += [_UNKNOWN] * (len(ids) - len(scores))
         self.ids += ids
-        return Delta(ids, finish, num_cached)
+        return Delta(ids, finish, num_cached, scores)
+
+    def _score(self, scores: list[Scores], num_ids: int, frame: Frame) -> None:
+        """Score an event's ids; only its last one's probability is told."""
+        scores += [_UNKNOWN] * (num_ids - len(scores) - 1)
+        for told in frame.completion_probabilities[: num_ids - len(scores)]:
+            top = told.top_logprobs[: self._num_top]
+            scores.append(Scores(told.logprob, tuple((one.id, one.logprob) for one in top)))
 
     def _ids_of(self, frame: Frame) -> Sequence[int]:
         num_new = frame.tokens_predicted - self._num_counted

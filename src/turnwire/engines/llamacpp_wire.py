@@ -22,6 +22,8 @@ __all__ = [
     "Failure",
     "Frame",
     "Frames",
+    "Likely",
+    "Probability",
     "Progress",
     "Props",
     "Timings",
@@ -64,6 +66,19 @@ class Failure(Struct):
     type: str = ""
 
 
+class Likely(Struct):
+    """A token and the logarithm of its probability, before temperature and grammar."""
+
+    id: int
+    logprob: float
+
+
+class Probability(Likely):
+    """The same of the token that was sampled, and the likeliest in its place."""
+
+    top_logprobs: list[Likely] = []
+
+
 class Frame(Struct):
     """One event.
 
@@ -73,6 +88,7 @@ class Frame(Struct):
         tokens_predicted: Ids sampled so far.
         stop: The last event.
         stop_type: `eos`, `limit` or `word`, in the last event.
+        completion_probabilities: Of the id sampled, if they were asked for.
         grammar: What the server obeys, in the last event of a probe.
     """
 
@@ -83,6 +99,7 @@ class Frame(Struct):
     stop_type: str = ""
     prompt_progress: Progress | None = None
     timings: Timings | None = None
+    completion_probabilities: list[Probability] = []
     error: Failure | None = None
     grammar: str = msgspec.field(default="", name=_GRAMMAR)
 

@@ -16,6 +16,7 @@ from turnwire.engines.llamacpp import LlamaCppEngine
 from turnwire.engines.llamacpp_server import LlamaCppOptions
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.errors import ContextTooLong, EngineError, EngineUnavailable
+from turnwire.logprobs import LEAST, Scores
 from turnwire.tokens import EMPTY
 
 STOP = frozenset({0, 2})
@@ -202,6 +203,35 @@ async def test_a_constraint_that_is_ignored(server: Stub, engine: LlamaCppEngine
     assert "root ::= obeyed" in server.bodies[0]["grammar"]
     await collect(engine, REQUEST)
     assert "grammar" not in server.bodies[1]
+
+
+async def test_penalties(server: Stub, engine: LlamaCppEngine) -> None:
+    """They are a sampler of their own, which is only there if it was asked for."""
+    await collect(engine, msgspec.structs.replace(REQUEST, presence_penalty=0.5))
+    told = server.bodies[0]
+    assert ["penalties", "temperature", "top_p"] == told["samplers"]
+    assert (0.5, 0.0) == (told["presence_penalty"], told["frequency_penalty"])
+
+
+async def test_scores_of_tokens_that_were_not_told(
+    server: Stub, engine: LlamaCppEngine, vocabulary: Vocabulary
+) -> None:
+    """They are the least there are, so that scores stay beside their ids."""
+    fox = list(vocabulary.encode("🦊"))
+    likely = [{"id": fox[-1], "logprob": -0.5}, {"id": 30, "logprob": -1.5}]
+    scored = event(
+        content="🦊",
+        tokens=fox[-1:],
+        tokens_predicted=len(fox),
+        completion_probabilities=[{"id": fox[-1], "logprob": -0.5, "top_logprobs": likely}],
+    )
+    server.answer = server.say(progress(), scored, last("eos"))
+    deltas = await collect(engine, msgspec.structs.replace(REQUEST, top_logprobs=1))
+    scores = [score for delta in deltas for score in delta.logprobs or ()]
+    assert [*fox, 0] == ids_of(deltas)
+    unknown = Scores(LEAST)
+    assert [unknown] * (len(fox) - 1) + [Scores(-0.5, ((fox[-1], -0.5),)), unknown] == scores
+    assert 1 == server.bodies[0]["n_probs"]
 
 
 async def test_prefill_samples_nothing(server: Stub, engine: LlamaCppEngine) -> None:

@@ -1,7 +1,8 @@
 """A client of bytes: HTTP/1.1 and RFC 6455 by hand, so that a test decides what is on the wire.
 
-It checks what it reads as strictly as it can, and waits for nothing longer than `PATIENCE_SEC`:
-a bound that a healthy server never comes near, and that decides no test.
+It checks what it reads as strictly as it can: whatever is read here is judged (`tests/judges`)
+before a test sees it. It waits for nothing longer than `PATIENCE_SEC`: a bound that a healthy
+server never comes near, and that decides no test.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+from tests.judges.judge import SocketJudge, StreamJudge, judge_body
 
 __all__ = [
     "BINARY",
@@ -164,7 +166,12 @@ class Wire:
             assert separator
             assert name.lower() not in headers
             headers[name.lower()] = value.strip()
-        return Answer(status=int(code), headers=headers)
+        answer = Answer(status=int(code), headers=headers)
+        self.began(answer)
+        return answer
+
+    def began(self, answer: Answer) -> None:
+        """The head of an answer was read; its body comes next."""
 
     async def at_end(self) -> bool:
         """Whether the server has closed, with nothing unread."""
@@ -188,12 +195,21 @@ class Wire:
 class HttpConnection(Wire):
     """A keep-alive connection."""
 
+    _stream: StreamJudge | None = None  # of the event stream that is being read
+
+    def began(self, answer: Answer) -> None:
+        """Have an event stream judged as it comes."""
+        kind = answer.headers.get("content-type", "").partition(";")[0]
+        self._stream = StreamJudge() if kind == "text/event-stream" else None
+
     async def read_chunk(self) -> bytes:
         """Read one chunk of a chunked body; b"" is its end."""
         async with asyncio.timeout(PATIENCE_SEC):
             size = int(await self.reader.readuntil(b"\r\n"), 16)
             data = await self.reader.readexactly(size)
             assert await self.reader.readexactly(2) == b"\r\n"
+        if self._stream is not None:
+            self._stream.feed(data)
         return data
 
     async def read_answer(self) -> Answer:
@@ -207,6 +223,8 @@ class HttpConnection(Wire):
             async with asyncio.timeout(PATIENCE_SEC):
                 size = int(answer.headers["content-length"])
                 answer.body = await self.reader.readexactly(size)
+        if answer.headers.get("content-type", "").partition(";")[0] == "application/json":
+            judge_body(answer.json())
         return answer
 
     async def request(
@@ -247,6 +265,10 @@ def read_sse(chunks: Iterable[bytes]) -> list[Json]:
 class WebSocketConnection(Wire):
     """A connection in WebSocket mode."""
 
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super().__init__(reader, writer)
+        self._judge: Final = SocketJudge()
+
     async def send_event(self, **fields: Any) -> None:
         """Send one event as a text frame."""
         await self.send(frame(TEXT, json.dumps(fields).encode()))
@@ -266,7 +288,10 @@ class WebSocketConnection(Wire):
                 (size,) = struct.unpack("!H", await self.reader.readexactly(2))
             elif second == 127:
                 (size,) = struct.unpack("!Q", await self.reader.readexactly(8))
-            return first & 0x0F, await self.reader.readexactly(size)
+            opcode, payload = first & 0x0F, await self.reader.readexactly(size)
+        if opcode == TEXT:
+            self._judge.take(payload)
+        return opcode, payload
 
     async def read_event(self) -> Json:
         """Read one event; anything else fails."""

@@ -1,0 +1,328 @@
+"""Judges everything that a server says, whatever the transport; see `schemas`, `official`, `order`.
+
+The readers of the tests (`tests/integration/wire.py`, and `witness.py` for the official clients)
+show it all that they read, so that no test has to ask. What is wrong raises `Wrong`, an
+AssertionError that names every complaint of every judge.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from pydantic import BaseModel
+from tests.judges import official, sense
+from tests.judges.exceptions import NEWER
+from tests.judges.order import Disorder, StreamOrder
+from tests.judges.schemas import open_responses, openai, within
+
+__all__ = ["SocketJudge", "StreamJudge", "Wrong", "judge_body", "judge_event", "judge_response"]
+
+Json = dict[str, Any]
+
+ASIDE: Final = frozenset(
+    {"response.steer.accepted", "response.steer.pending", "response.steer.failed"}
+)
+"""Said beside a response, and numbered with it."""
+INJECT_FAILED: Final = "response.inject.failed"
+DONE: Final = b"data: [DONE]\n\n"
+
+
+class Wrong(AssertionError):
+    """Something that was said is not as it must be."""
+
+    def __init__(self, complaints: list[str], said: Any) -> None:
+        self.complaints: Final = complaints
+        text = json.dumps(said, ensure_ascii=False)
+        shown = text if len(text) < 2000 else f"{text[:1500]} ... {text[-500:]}"
+        super().__init__("\n".join([*complaints, f"in: {shown}"]))
+
+
+# --- bodies ------------------------------------------------------------------------------------
+
+
+def judge_body(body: Json) -> None:
+    """Judge the JSON of an HTTP answer by what it says it is.
+
+    Raises:
+        Wrong: it is not as that must be.
+    """
+    complaints = list(_body_complaints(body))
+    if complaints:
+        raise Wrong(complaints, body)
+
+
+def judge_response(response: Json) -> None:
+    """Judge a response object.
+
+    Raises:
+        Wrong: it is not as it must be.
+    """
+    judge_body({**response, "object": response.get("object", "response")})
+
+
+def _body_complaints(body: Json) -> Iterator[str]:
+    if "error" in body and "object" not in body:
+        yield from _named("openai", openai().complaints("ErrorBody", body))
+        yield from _named("official", _misread("Error", body["error"]))
+        return
+    kind = body.get("object")
+    if kind == "list":
+        yield from _list_complaints(body)
+    elif kind == "response" and "deleted" not in body:
+        yield from _response_complaints(body)
+    elif kind in ROOTS:
+        root = ROOTS[kind]
+        yield from _named("openai", openai().complaints(root, body))
+        yield from _named("official", _misread(root, body))
+        if root in open_responses().roots:
+            yield from _open(root, body)
+    elif kind is None and "type" in body:
+        yield from _named("openai", openai().event_complaints(body, "ConversationItem"))
+        yield from _named("official", _misread_event("ConversationItem", body))
+
+
+ROOTS: Final[Mapping[str, str]] = {
+    "response.compaction": "Compacted",
+    "response.input_tokens": "InputTokens",
+    "conversation": "Conversation",
+    "conversation.deleted": "DeletedConversation",
+    "model": "Model",
+}
+"""What `object` says: the schema of that. DELETE of a response has none (protocol.md section 1)."""
+
+
+def _response_complaints(response: Json) -> Iterator[str]:
+    found = [
+        *_named("openai", openai().complaints("Response", response)),
+        *_open("Response", response),
+        *_named("official", _misread("Response", response)),
+    ]
+    # What is of another type than it must be makes no sense either.
+    yield from found or _named("sense", list(sense.complaints(response)))
+
+
+def _list_complaints(body: Json) -> Iterator[str]:
+    if body["data"] and body["data"][0].get("object") == "model":
+        yield from _named("openai", openai().complaints("ModelList", body))
+        for model in body["data"]:
+            yield from _named("official", _misread("Model", model))
+        return
+    # Of a response or of a conversation: the page does not say.
+    found: list[list[str]] = []
+    for root in ("ItemList", "ConversationItemList"):
+        complaints = [
+            *_named("openai", openai().complaints(root, body)),
+            *_named("official", _misread(root, body)),
+        ]
+        if not complaints:
+            return
+        found.append(complaints)
+    yield from min(found, key=len)
+
+
+# --- events ------------------------------------------------------------------------------------
+
+
+def judge_event(event: Json, *, websocket: bool) -> BaseModel | None:
+    """Judge one event by itself.
+
+    Returns:
+        The event as the official library has it; None if it is one of a beta, which that does not
+        have among its others.
+
+    Raises:
+        Wrong: it is not as its type must be.
+    """
+    found: list[str] = []
+    read: BaseModel | None = None
+    union = "WebSocketEvent" if websocket else "StreamEvent"
+    kind = event.get("type")
+    if not isinstance(kind, str):
+        raise Wrong(["an event without a type"], event)
+    if kind == INJECT_FAILED:
+        found += _named("openai", openai().complaints("InjectFailed", event))
+    else:
+        try:
+            read = official.read_event(union, _without_echo(event))
+        except official.Misread as error:
+            found += _named("official", error.complaints)
+        if kind not in NEWER:
+            found += _named("openai", openai().event_complaints(event, union))
+            found += _open_event(event, websocket=websocket)
+        if kind == "error" and not websocket:
+            # In one object the flat form, which the types have, and the nested one: section 5.3.
+            found += _named("official", _misread("Error", event["error"]))
+    if not found and "response" in event:
+        found += _named("sense", list(sense.complaints(event["response"])))
+    if found:
+        raise Wrong(found, event)
+    return read
+
+
+def _without_echo(event: Json) -> Json:
+    """A steer that failed brings the client's own input back, right or wrong."""
+    if event["type"] != "response.steer.failed":
+        return event
+    return {**event, "steer": {**event["steer"], "input": ""}}
+
+
+def _open_event(event: Json, *, websocket: bool) -> list[str]:
+    kept = within(event)
+    if kept is None:
+        return []
+    if websocket and event["type"] == "error":
+        return _named("open responses", open_responses().complaints("WebSocketError", kept))
+    return _named("open responses", open_responses().event_complaints(kept))
+
+
+# --- streams -----------------------------------------------------------------------------------
+
+
+class StreamJudge:
+    """Judges an event stream as its bytes come, framing included (protocol.md section 7).
+
+    A stream that is read from its middle (`starting_after`) begins with another number than 0:
+    then its events are judged one by one, and their numbers.
+    """
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._order: StreamOrder | None = None
+        self._next: int | None = None
+        self._last: Json | None = None
+        self._done = False
+
+    def feed(self, data: bytes) -> None:
+        """Judge what has come.
+
+        Raises:
+            Wrong: an event is not as it must be.
+            AssertionError: a frame is not.
+        """
+        *frames, self._rest = (self._rest + data).split(b"\n\n")
+        for one in frames:
+            self._take(one)
+
+    def _take(self, frame: bytes) -> None:
+        assert not self._done, f"after [DONE]: {frame!r}"
+        assert b"\r" not in frame
+        if frame.startswith(b":"):
+            return
+        if frame + b"\n\n" == DONE:
+            ended = self._last is None or _ends(self._last)
+            assert ended, f"[DONE] after {self._last}"
+            self._done = True
+            return
+        name, _, payload = frame.partition(b"\n")
+        assert name.startswith(b"event: "), frame
+        assert payload.startswith(b"data: "), frame
+        assert b"\n" not in payload, frame
+        event = json.loads(payload.removeprefix(b"data: "))
+        assert name.removeprefix(b"event: ").decode() == event["type"], frame
+        self._judge(event)
+
+    def _judge(self, event: Json) -> None:
+        read = judge_event(event, websocket=False)
+        number = event["sequence_number"]
+        if self._next is None and number == 0:
+            self._order = StreamOrder(announced=True)
+        if self._next is not None and number != self._next:
+            raise Wrong([f"order: number {number}, not {self._next}"], event)
+        self._next, self._last = number + 1, event
+        # A stream that could not begin is one error.
+        if self._order is not None and (event["type"] != "error" or number):
+            _ordered(self._order, event, read)
+
+
+class SocketJudge:
+    """Judges what a server says on one WebSocket: lanes, and what goes beside their responses."""
+
+    def __init__(self) -> None:
+        self._lanes: Final[dict[str | None, StreamOrder]] = {}
+        self._responses: Final[dict[str, StreamOrder]] = {}
+
+    def take(self, payload: bytes | str) -> None:
+        """Judge one message.
+
+        Raises:
+            Wrong: it is not as it must be.
+        """
+        event = json.loads(payload)
+        read = judge_event(event, websocket=True)
+        kind = event["type"]
+        lane = event.get("stream_id")
+        if "stream_id" in event and lane is None:
+            raise Wrong(["order: stream_id is null"], event)
+        if kind in ASIDE:
+            self._take_aside(event)
+        elif kind not in ("error", INJECT_FAILED):
+            self._take(lane, event, read)
+
+    def _take(self, lane: str | None, event: Json, read: BaseModel | None) -> None:
+        running = self._lanes.get(lane)
+        if event["type"] == "response.created":
+            if running is not None and not running.ended:
+                raise Wrong(["order: a response begins on a lane that is busy"], event)
+            running = self._lanes[lane] = StreamOrder()
+            self._responses[event["response"]["id"]] = running
+        if running is None:
+            raise Wrong(["order: an event of a lane where nothing runs"], event)
+        _ordered(running, event, read)
+
+    def _take_aside(self, event: Json) -> None:
+        """A steer's events go on with the numbers of the response it was meant for."""
+        target = self._responses.get(event["steer"]["previous_response_id"])
+        try:
+            # One that is over is no target any more.
+            if target is not None and not (target.ended and event["sequence_number"] == 0):
+                target.count(event)
+            elif event["sequence_number"] != 0:
+                raise Wrong(["order: of no response, and not number 0"], event)
+        except Disorder as error:
+            raise Wrong([f"order: {error}"], event) from error
+
+
+def _ordered(order: StreamOrder, event: Json, read: BaseModel | None) -> None:
+    assert read is not None
+    try:
+        order.take(event, read)
+    except Disorder as error:
+        raise Wrong([f"order: {error}"], event) from error
+
+
+def _ends(event: Json) -> bool:
+    return event["type"] in ("response.completed", "response.incomplete", "response.failed") or (
+        event["type"] == "error" and event["sequence_number"] == 0
+    )
+
+
+# --- words -------------------------------------------------------------------------------------
+
+
+def _named(judge: str, complaints: list[str]) -> list[str]:
+    return [f"{judge}: {one}" for one in complaints]
+
+
+def _open(root: str, value: Json) -> list[str]:
+    kept = within(value)
+    if kept is None:
+        return []
+    return _named("open responses", open_responses().complaints(root, kept))
+
+
+def _misread(root: str, value: Json) -> list[str]:
+    return _complaints(official.read, root, value)
+
+
+def _misread_event(union: str, value: Json) -> list[str]:
+    return _complaints(official.read_event, union, value)
+
+
+def _complaints(read: Callable[[str, Json], BaseModel], name: str, value: Json) -> list[str]:
+    try:
+        read(name, value)
+    except official.Misread as error:
+        return error.complaints
+    return []

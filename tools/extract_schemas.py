@@ -92,7 +92,7 @@ def compact(extract: Json) -> str:
 
 def _find(document: Json, pointer: str) -> Any:
     if not pointer.startswith("/"):
-        pointer = f"/components/schemas/{pointer}"
+        return {"$ref": COMPONENTS + pointer}
     found: Any = document
     for step in pointer.removeprefix("/").split("/"):
         found = found[step.replace("~1", "/").replace("~0", "~")]

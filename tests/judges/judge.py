@@ -79,8 +79,7 @@ def _body_complaints(body: Json) -> Iterator[str]:
         if root in open_responses().roots:
             yield from _open(root, body)
     elif kind is None and "type" in body:
-        yield from _named("openai", openai().event_complaints(body, "ConversationItem"))
-        yield from _named("official", _misread_event("ConversationItem", body))
+        yield from _item_complaints(body)
 
 
 ROOTS: Final[Mapping[str, str]] = {
@@ -109,17 +108,35 @@ def _list_complaints(body: Json) -> Iterator[str]:
         for model in body["data"]:
             yield from _named("official", _misread("Model", model))
         return
-    # Of a response or of a conversation: the page does not say.
+    page = {**body, "data": []}
+    yield from _named("openai", openai().complaints("ItemList", page))
+    yield from _named("official", _misread("ItemList", page))
+    if (body["first_id"], body["last_id"]) != _ends_of(body["data"]):
+        yield "sense: first_id and last_id are not those of the page"
+    for index, item in enumerate(body["data"]):
+        for complaint in _item_complaints(item):
+            yield f"{complaint} (item {index})"
+
+
+def _ends_of(items: list[Json]) -> tuple[str | None, str | None]:
+    return (items[0]["id"], items[-1]["id"]) if items else (None, None)
+
+
+def _item_complaints(item: Json) -> list[str]:
+    """An item of a list: of a response or of a conversation, which the page does not say."""
     found: list[list[str]] = []
-    for root in ("ItemList", "ConversationItemList"):
+    for union in ("Item", "ConversationItem"):
+        if item["type"] not in openai().events(union):
+            # A client may have items of types that nobody knows; they come back as they were.
+            return []
         complaints = [
-            *_named("openai", openai().complaints(root, body)),
-            *_named("official", _misread(root, body)),
+            *_named("openai", openai().event_complaints(item, union)),
+            *_named("official", _misread_event(union, item)),
         ]
         if not complaints:
-            return
+            return []
         found.append(complaints)
-    yield from min(found, key=len)
+    return min(found, key=len)
 
 
 # --- events ------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ is misspelt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, Final, get_args
 
@@ -22,6 +22,7 @@ from openai.types.responses import (
     CompactedResponse,
     InputTokenCountResponse,
     Response,
+    ResponseItem,
     ResponseItemList,
     ResponsesServerEvent,
     ResponseStreamEvent,
@@ -48,6 +49,7 @@ TYPES: Final[Mapping[str, type[BaseModel]]] = {
 UNIONS: Final[Mapping[str, Any]] = {
     "StreamEvent": ResponseStreamEvent,
     "WebSocketEvent": ResponsesServerEvent,
+    "Item": ResponseItem,
     "ConversationItem": ConversationItem,
 }
 
@@ -90,13 +92,17 @@ def read_event(union: str, value: Json) -> BaseModel:
     """The event or item as the library has it, by its `type`.
 
     Raises:
-        Misread: the union has no such type, or the value is not as it.
+        Misread: the union has no such type, or the value is as none of those of its type.
     """
     kind = value.get("type")
-    model = _members(union).get(kind) if isinstance(kind, str) else None
-    if model is None:
-        raise Misread([f"type: {union} has no {kind!r}"])
-    return _validated(model, value)
+    models = _members(union).get(kind, ()) if isinstance(kind, str) else ()
+    best = Misread([f"type: {union} has no {kind!r}"])
+    for index, model in enumerate(models):
+        try:
+            return _validated(model, value)
+        except Misread as error:
+            best = min(best, error, key=lambda one: len(one.complaints)) if index else error
+    raise best
 
 
 def _validated(model: type[BaseModel], value: Json) -> BaseModel:
@@ -117,13 +123,13 @@ def _validated(model: type[BaseModel], value: Json) -> BaseModel:
 
 
 @cache
-def _members(union: str) -> Mapping[str, type[BaseModel]]:
+def _members(union: str) -> Mapping[str, Sequence[type[BaseModel]]]:
     members, *_ = get_args(UNIONS[union])
-    return {
-        kind: model
-        for model in get_args(members)
-        for kind in get_args(model.model_fields["type"].annotation)
-    }
+    by_type: dict[str, list[type[BaseModel]]] = {}
+    for model in get_args(members):
+        for kind in get_args(model.model_fields["type"].annotation):
+            by_type.setdefault(kind, []).append(model)
+    return by_type
 
 
 def _extras(value: Any, place: str) -> Iterator[str]:

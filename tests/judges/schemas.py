@@ -36,7 +36,7 @@ class Description:
         self._validators: Final[dict[str, Draft202012Validator]] = {}
         self._events: Final = {
             root: dict(self._by_type(self._roots[root]))
-            for root in ("StreamEvent", "WebSocketEvent", "ConversationItem")
+            for root in ("StreamEvent", "WebSocketEvent", "Item", "ConversationItem")
             if root in self._roots
         }
 

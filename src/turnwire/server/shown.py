@@ -7,7 +7,7 @@ Everything is kept, and filtered on the way out: `include` decides about the opt
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct, structs
@@ -34,6 +34,9 @@ IMAGE: Final = "message.input_image.image_url"
 LOGPROBS: Final = "message.output_text.logprobs"
 
 _FIELDS: Final = Decoder(dict[str, Raw])
+
+
+P = TypeVar("P", bound=ContentPart)
 
 
 class _Kind(Struct):
@@ -131,24 +134,17 @@ def shown_item(item: Item, include: Collection[str]) -> Item:
         case FunctionCallOutput() | CustomToolCallOutput():
             output = item.output
             if not isinstance(output, str):
-                output = tuple(
-                    _without_url(part)
-                    if isinstance(part, InputImage) and IMAGE not in include
-                    else part
-                    for part in output
-                )
+                output = tuple(_shown_part(part, include) for part in output)
             return structs.replace(item, output=output, status=item.status or "completed")
         case _:
             return item
 
 
-def _shown_part(part: ContentPart, include: Collection[str]) -> ContentPart:
-    if isinstance(part, InputImage) and IMAGE not in include:
-        return _without_url(part)
+def _shown_part(part: P, include: Collection[str]) -> P:
+    if isinstance(part, InputImage):
+        url = part.image_url if IMAGE in include else None
+        # A client may leave `detail` out; where an image is shown, all descriptions require it.
+        return structs.replace(part, image_url=url, detail=part.detail or "auto")
     if isinstance(part, OutputText) and part.logprobs and LOGPROBS not in include:
         return structs.replace(part, logprobs=[])
     return part
-
-
-def _without_url(image: InputImage) -> InputImage:
-    return structs.replace(image, image_url=None, detail=image.detail or "auto")

@@ -99,6 +99,23 @@ def said(*logprobs: bytes) -> Message:
             id="an output",
         ),
         pytest.param(
+            message(InputImage(image_url="data:,")),
+            {URL},
+            message(InputImage(image_url="data:,", detail="auto")),
+            id="the detail that was left out",
+        ),
+        pytest.param(
+            FunctionCallOutput(id="o", call_id="c", output=(TEXT, InputImage(image_url="data:,"))),
+            {URL},
+            FunctionCallOutput(
+                id="o",
+                call_id="c",
+                output=(TEXT, InputImage(image_url="data:,", detail="auto")),
+                status="completed",
+            ),
+            id="an image that a tool took",
+        ),
+        pytest.param(
             OpaqueItem(type="x", raw=b"{}"), set(), OpaqueItem(type="x", raw=b"{}"), id="opaque"
         ),
     ],

@@ -14,6 +14,7 @@ import uvloop
 from openai import AsyncOpenAI
 from tests.integration.serving import ALICE, BOB, Serving, config, serving
 from tests.integration.wire import HttpConnection, WebSocketConnection, connect, open_websocket
+from tests.judges.witness import watching
 
 from turnwire.config import KeyConfig
 from turnwire.telemetry import logs
@@ -22,6 +23,13 @@ from turnwire.telemetry import logs
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Every test here runs on the loop that serves in production."""
     return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def judged() -> Iterator[None]:
+    """What the official clients read is judged, like all that the tests read themselves."""
+    with watching():
+        yield
 
 
 @pytest.fixture

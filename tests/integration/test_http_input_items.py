@@ -119,7 +119,7 @@ async def test_images_show_their_url_on_demand(http: HttpConnection) -> None:
     assert [{"type": "input_image", "detail": "auto"}] == bare["content"]
     query = "?include[]=message.input_image.image_url"
     (full,) = (await items(http, response["id"], query))["data"]
-    assert [image] == full["content"]
+    assert [{**image, "detail": "auto"}] == full["content"]
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 """Where what we send is not what a description says, and whose word we have for that.
 
-Tables, made to be added to. `OPENAI` and `OPEN_RESPONSES` widen one schema each; `BEYOND`
-names what the closed unions of Open Responses do not have; `NEWER` names events that the official
-library knows and OpenAI's description, which is older, does not; `EXTRAS` are keys that the
-official types do not have, `NULLS` those where they have no null. An exception that no stream of `test_judges.py` needs any more fails a
-test there, so that these lists stay as short as they can be.
+Tables, made to be added to. `OPENAI` and `OPEN_RESPONSES` widen one schema each. `BEYOND` names
+what the closed unions of Open Responses do not have, `NEWER` the events that the official library
+knows and OpenAI's description, which is older, does not. `EXTRAS` are keys that the official types
+do not have, `NULLS` those where they have no null. An exception that no sample of `test_judge.py`
+needs any more fails a test there, so that these lists stay as short as they can be.
 
 Sources: O is OpenAI's description, R that of Open Responses, S the types of openai-python 3.52.0,
 W recorded traffic of the real service; the section numbers are those of protocol.md.
@@ -122,11 +122,14 @@ BEYOND: Final[Mapping[str, frozenset[str]]] = {
         {
             "response.custom_tool_call_input.delta",
             "response.custom_tool_call_input.done",
+            # R calls them response.reasoning.*; both only where a server option asks for them.
+            "response.reasoning_text.delta",
+            "response.reasoning_text.done",
         }
     ),
-    "item": frozenset({"custom_tool_call", "custom_tool_call_output"}),
+    "item": frozenset({"custom_tool_call"}),
     # Echoed as they came, also those we do not host: section 2.1.
-    "tool": frozenset({"custom", "namespace", "web_search", "web_search_preview"}),
+    "tool": frozenset({"custom", "namespace", "web_search"}),
     "choice": frozenset({"custom"}),  # also among allowed_tools
 }
 
@@ -145,6 +148,8 @@ EXTRAS: Final[Mapping[tuple[str, str], str]] = {
     ("Response", "frequency_penalty"): "R requires it, W sends it; section 2",
     ("ResponseFunctionCallArgumentsDoneEvent", "name"): "O requires it; section 5.2",
     ("ResponseCustomToolCall", "status"): "R: every item has one; section 3.6",
+    ("Logprob", "bytes"): "R requires them in events too; section 5.2",
+    ("LogprobTopLogprob", "bytes"): "as in a Logprob",
     ("ResponseErrorEvent", "status"): "as in WebSocket mode; section 8.6",
     ("ResponseErrorEvent", "error"): "R and W nest what S has flat, so both; section 5.3",
     ("ResponseWsError", "code"): "the flat form beside the nested one; section 5.3",

@@ -59,7 +59,9 @@ def judge_response(response: Json) -> None:
     Raises:
         Wrong: it is not as it must be.
     """
-    judge_body({**response, "object": response.get("object", "response")})
+    complaints = list(_response_complaints(response))
+    if complaints:
+        raise Wrong(complaints, response)
 
 
 def _body_complaints(body: Json) -> Iterator[str]:
@@ -72,24 +74,38 @@ def _body_complaints(body: Json) -> Iterator[str]:
         yield from _list_complaints(body)
     elif kind == "response" and "deleted" not in body:
         yield from _response_complaints(body)
-    elif kind in ROOTS:
+    elif kind == "response.compaction":
+        yield from _compaction_complaints(body)
+    elif isinstance(kind, str) and kind in ROOTS:
         root = ROOTS[kind]
         yield from _named("openai", openai().complaints(root, body))
         yield from _named("official", _misread(root, body))
-        if root in open_responses().roots:
-            yield from _open(root, body)
     elif kind is None and "type" in body:
         yield from _item_complaints(body)
+    elif kind != "response" and not UNSPECIFIED & set(body):
+        yield f"object: nothing is known of {kind!r}"
 
 
 ROOTS: Final[Mapping[str, str]] = {
-    "response.compaction": "Compacted",
     "response.input_tokens": "InputTokens",
     "conversation": "Conversation",
     "conversation.deleted": "DeletedConversation",
     "model": "Model",
 }
 """What `object` says: the schema of that. DELETE of a response has none (protocol.md section 1)."""
+UNSPECIFIED: Final = frozenset({"openapi", "status"})
+"""What the bodies of /openapi.json, /health and /ready have, which are no part of the API."""
+
+
+def _compaction_complaints(body: Json) -> Iterator[str]:
+    yield from _open("Compacted", body)
+    # It begins with the user's messages, says W; by O and S an output has none: section 11.2.
+    empty = {**body, "output": []}
+    yield from _named("openai", openai().complaints("Compacted", empty))
+    yield from _named("official", _misread("Compacted", empty))
+    for index, item in enumerate(body["output"]):
+        for complaint in _item_complaints(item):
+            yield f"{complaint} (item {index})"
 
 
 def _response_complaints(response: Json) -> Iterator[str]:
@@ -218,13 +234,13 @@ class StreamJudge:
             Wrong: an event is not as it must be.
             AssertionError: a frame is not.
         """
+        assert b"\r" not in data, f"lines end in LF alone: {data!r}"
         *frames, self._rest = (self._rest + data).split(b"\n\n")
         for one in frames:
             self._take(one)
 
     def _take(self, frame: bytes) -> None:
         assert not self._done, f"after [DONE]: {frame!r}"
-        assert b"\r" not in frame
         if frame.startswith(b":"):
             return
         if frame + b"\n\n" == DONE:

@@ -159,6 +159,7 @@ class StreamOrder:
         self.created: Json = {}
         self._announced: Final = announced
         self._announcement: Json | None = None
+        self._queued = False
         self._begun = False
         self._open: Open | None = None
         self._done: Final[list[Json]] = []
@@ -214,12 +215,16 @@ class StreamOrder:
             _demand(status in ("queued", "in_progress"), f"created as {status}")
             _demand(response["output"] == [], "created with output")
             self.created = response
+            self._queued = status != "queued"
             return
         _demand(bool(self.created), f"{kind} before response.created")
         if kind not in TERMINAL:
             # Said again in long silences, the same each time.
             _demand(kind == f"response.{status}", f"{kind} with status {status}")
-            _demand(kind == "response.in_progress" or not self._begun, f"{kind} out of order")
+            # One that is created as queued says so once more before anything else.
+            wanted = "response.in_progress" if self._queued else "response.queued"
+            _demand(kind == wanted, f"{kind} out of order")
+            self._queued = True
             _demand({**self.created, "status": status} == response, f"{kind} is not as created")
             self._begun = self._begun or kind == "response.in_progress"
             return
@@ -232,8 +237,11 @@ class StreamOrder:
         first, last = (_fixed(one) for one in (self.created, response))
         changed = {key for key in first | last if first.get(key) != last.get(key)}
         _demand(not changed, f"the snapshots differ in {sorted(changed)}")
+        # One that waited may fail, or be cancelled, before the model has a place for it.
+        waiting = self.created["status"] == "queued" and self._queued
+        waited = waiting and status in ("failed", "cancelled")
+        _demand(self._begun or waited, f"{status} without response.in_progress")
         if status in ("completed", "incomplete"):
-            _demand(self._begun, f"{status} without response.in_progress")
             _demand(self._open is None, f"{status} with an item open")
         _demand((response["output"] == []) or status != "cancelled", "cancelled with output")
         if status != "cancelled":
@@ -272,6 +280,8 @@ class StreamOrder:
         elif kind == "output_text.annotation.added":
             number = len(opened.annotations)
             _demand(event["annotation_index"] == number, "an annotation is not the next")
+            reach = event["annotation"].get("end_index", 0)
+            _demand(reach <= len("".join(opened.text)), "an annotation before its text")
             opened.annotations.append(event["annotation"])
         elif kind in WHOLE:
             _demand("".join(opened.text) == event[WHOLE[kind]], f"{kind} is not its deltas")
@@ -323,7 +333,9 @@ def _take_part(opened: Open, kind: str, event: Json) -> None:
     _demand(part["type"] == opened.part["type"], "a part has changed its type")
     _demand("".join(opened.text) == part[key], f"{kind} is not its deltas")
     _demand(part.get("annotations", []) == opened.annotations, "annotations that were not sent")
-    tokens = [[one["token"] for one in told] for told in (part.get("logprobs") or [], opened.logprobs)]
+    tokens = [
+        [one["token"] for one in told] for told in (part.get("logprobs") or [], opened.logprobs)
+    ]
     _demand(tokens[0] == tokens[1], "the logprobs of a part are not the deltas'")
     done.append(part)
 

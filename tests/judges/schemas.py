@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jsonschema_rs import Draft202012Validator
-from tests.judges.exceptions import BEYOND, OPENAI, OPEN_RESPONSES, Amendment
+from tests.judges.exceptions import BEYOND, OPEN_RESPONSES, OPENAI, Amendment
 
 __all__ = ["Description", "Json", "open_responses", "openai", "within"]
 
@@ -137,14 +137,14 @@ def _within_response(response: Json) -> Json:
     choice = response.get("tool_choice")
     if _is_beyond("choice", choice):
         kept["tool_choice"] = "auto"
-    elif isinstance(choice, Mapping) and choice["type"] == "allowed_tools":
+    elif isinstance(choice, Mapping) and choice.get("type") == "allowed_tools":
         tools = [tool for tool in choice["tools"] if not _is_beyond("choice", tool)]
         kept["tool_choice"] = {**choice, "tools": tools}
     return kept
 
 
 def _is_beyond(what: str, value: Any) -> bool:
-    return isinstance(value, Mapping) and value.get("type") in BEYOND[what]
+    return isinstance(value, Mapping) and str(value.get("type")) in BEYOND[what]
 
 
 def _short(message: str) -> str:

@@ -70,6 +70,7 @@ async def tape(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     told = structs.replace(told, websocket=getattr(request, "param", told.websocket))
     async with serve(told, models=models) as server, taping(server.url) as recording:
         yield recording
+    assert [] == recording.wrong
 
 
 @pytest.fixture

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
 from tests.integration.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TERMINAL, TEXT
+from tests.judges.judge import SocketJudge, StreamJudge, judge_body
 
 __all__ = ["Exchange", "Json", "Tape", "Upgraded", "taping"]
 
@@ -99,6 +100,8 @@ class Tape:
         exchanges: HTTP requests in order, handshakes too.
         sockets: WebSockets that were opened, in order.
         unreadable: What could not be read, as errors; there should be none.
+        wrong: What the server said and should not have, as the judges' errors; the fixture that
+            plays the tape fails a test if there are any.
     """
 
     def __init__(self) -> None:
@@ -106,6 +109,14 @@ class Tape:
         self.exchanges: Final[list[Exchange]] = []
         self.sockets: Final[list[Upgraded]] = []
         self.unreadable: Final[list[Exception]] = []
+        self.wrong: Final[list[AssertionError]] = []
+
+    def judge(self, rule: Callable[[Any], None], said: Any) -> None:
+        """Have something judged that the server said, and go on."""
+        try:
+            rule(said)
+        except AssertionError as error:
+            self.wrong.append(error)
 
     @property
     def posts(self) -> list[Exchange]:
@@ -148,7 +159,7 @@ class Tape:
                 await exchange.answered.wait()
                 if exchange.status == 101:
                     socket = next(s for s in self.sockets if s.headers is headers)
-                    await _read_messages(reader, socket, socket.sent)
+                    await _read_messages(reader, socket, socket.sent.append)
 
     async def _listen_to_server(
         self, reader: asyncio.StreamReader, asked: asyncio.Queue[Exchange]
@@ -161,14 +172,28 @@ class Tape:
                     socket = Upgraded(exchange.headers)
                     self.sockets.append(socket)
                     exchange.answered.set()
-                    await _read_messages(reader, socket, socket.received)
+                    await _read_messages(reader, socket, self._hearing(socket))
                     return
                 exchange.answered.set()
                 if exchange.method != "HEAD" and exchange.status not in (204, 304):
                     exchange.answer = await _read_body(reader, head[1], until_end=True)
+                    kind = head[1].get("content-type", "").partition(";")[0]
+                    if kind == "text/event-stream":
+                        self.judge(StreamJudge().feed, exchange.answer)
+                    elif kind == "application/json":
+                        self.judge(judge_body, json.loads(exchange.answer))
         finally:
             while not asked.empty():  # what was never answered, so that nobody waits for it
                 asked.get_nowait().answered.set()
+
+    def _hearing(self, socket: Upgraded) -> Callable[[Json], None]:
+        judge = SocketJudge()
+
+        def hear(event: Json) -> None:
+            socket.received.append(event)
+            self.judge(judge.take_event, event)
+
+        return hear
 
     async def _serve(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
@@ -239,7 +264,7 @@ async def _read_body(
 
 
 async def _read_messages(
-    reader: asyncio.StreamReader, socket: Upgraded, events: list[Json]
+    reader: asyncio.StreamReader, socket: Upgraded, hear: Callable[[Json], None]
 ) -> None:
     """Read frames (RFC 6455 section 5.2) until the end, compressed ones (RFC 7692) too."""
     # One inflater serves senders that keep their window and those that begin anew each time.
@@ -276,7 +301,7 @@ async def _read_messages(
         if opcode == BINARY:
             socket.num_binary += 1
         elif opcode == TEXT:
-            events.append(json.loads(message))
+            hear(json.loads(message))
 
 
 @asynccontextmanager

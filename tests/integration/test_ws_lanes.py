@@ -18,7 +18,7 @@ from openai.lib.responses_websocket import (
 )
 from openai.types.responses.responses_client_event_param import ResponsesClientEventParam
 from tests.integration.serving import Serving, eventually
-from tests.integration.sockets import Lanes, official, served, stalled, talking
+from tests.integration.sockets import Lanes, served, stalled, talking
 from tests.integration.wire import TEXT, WebSocketConnection, frame, open_websocket
 
 from turnwire.config import LimitsConfig
@@ -136,7 +136,7 @@ async def test_names_that_are_none(websocket: WebSocketConnection, lane: Any) ->
         refused["error"]["code"],
         refused["error"]["param"],
     )
-    assert "stream_id" not in official(refused)
+    assert "stream_id" not in refused
     await websocket.send_create(**talking(4))
     assert "completed" == (await Lanes(websocket).response(None)).status
 
@@ -148,7 +148,7 @@ async def test_a_lane_counts_when_its_create_is_read(websocket: WebSocketConnect
         await websocket.send_create(**talking(1, stream_id=f"lane-{number}"))
         await lanes.take(f"lane-{number}")
     await websocket.send_create(**talking(1, stream_id="lane-32"))
-    refused = official(await lanes.until("lane-32", "error"))
+    refused = await lanes.until("lane-32", "error")
     assert "websocket_stream_limit_reached" == refused["error"]["code"]
     for lane in (None, "lane-0", "lane-31"):
         await websocket.send_create(**talking(4, **({} if lane is None else {"stream_id": lane})))

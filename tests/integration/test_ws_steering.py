@@ -10,7 +10,7 @@ import pytest
 from tests.integration.agent import TOOLS
 from tests.integration.recorder import Transcript, essence
 from tests.integration.serving import Serving, eventually
-from tests.integration.sockets import Lanes, official, plain, served, stalled, talking
+from tests.integration.sockets import Lanes, plain, served, stalled, talking
 from tests.integration.wire import TERMINAL, Json, WebSocketConnection, connect, open_websocket
 
 from turnwire.engines.sim import SimProfile
@@ -151,7 +151,7 @@ async def test_during_parallel_calls(server: Serving, websocket: WebSocketConnec
     (call,) = steered.calls
     stub = {"type": "function_call_output", "call_id": call["call_id"], "name": call["name"]}
     for number, steer_id in enumerate(taken):
-        pending = official(await lanes.read())
+        pending = await lanes.read()
         assert (PENDING, len(events) + number) == (pending["type"], pending["sequence_number"])
         assert {"id": steer_id, "previous_response_id": first} == pending["steer"]
         assert "waiting_for_required_input" == pending["reason"]
@@ -254,7 +254,7 @@ async def test_steers_that_come_too_late(websocket: WebSocketConnection) -> None
     ended = await lanes.response("a")
     for target, code in ((ended.id, "response_already_completed"), ("resp_", "response_not_found")):
         await steer(lanes, target, "Faster!")
-        failed = official(await lanes.read())
+        failed = await lanes.read()
         assert (FAILED, code) == (failed["type"], failed["error"]["code"])
         assert {"previous_response_id": target, "input": "Faster!"} == failed["steer"]
     lanes.events.clear()
@@ -290,7 +290,7 @@ async def test_a_steered_response_that_fails(websocket: WebSocketConnection) -> 
     await websocket.send_event(type="response.cancel", stream_id="a")
     events = await lanes.take("a")
     assert "cancelled" == plain(events, stream_id="a").status
-    failed = official(await lanes.until("a", FAILED))
+    failed = await lanes.until("a", FAILED)
     assert (len(events), "successor_creation_failed") == (
         failed["sequence_number"],
         failed["error"]["code"],
@@ -304,7 +304,7 @@ async def test_a_steer_from_another_socket(server: Serving, websocket: WebSocket
     first = await begin(lanes, DELTA, **talking(48, store=True))
     async with open_websocket(server.url) as other:
         await steer(Lanes(other), first, "Faster!")
-        failed = official(await other.read_event())
+        failed = await other.read_event()
         assert "response_not_found" == failed["error"]["code"]
     assert "completed" == (await lanes.response(None)).status
 

@@ -8,7 +8,7 @@ import pytest
 from tests.integration.agent import TOOLS
 from tests.integration.recorder import Transcript, essence
 from tests.integration.serving import Serving
-from tests.integration.sockets import Lanes, official
+from tests.integration.sockets import Lanes
 from tests.integration.wire import HttpConnection, Json, WebSocketConnection
 
 SETTINGS: Json = {
@@ -28,7 +28,7 @@ BLOCK = 16  # tokens per block of the engine's cache
 
 def check_silent(events: list[Json], lane: str | None = None) -> Transcript:
     """The three events of a warm-up, and nothing said."""
-    warm = Transcript([official(event) for event in events], stream_id=lane)
+    warm = Transcript(events, stream_id=lane)
     assert ["response.created", "response.in_progress", "response.completed"] == [
         event["type"] for event in warm.events
     ]

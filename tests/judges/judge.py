@@ -282,7 +282,14 @@ class SocketJudge:
         Raises:
             Wrong: it is not as it must be.
         """
-        event = json.loads(payload)
+        self.take_event(json.loads(payload))
+
+    def take_event(self, event: Json) -> None:
+        """Judge one event.
+
+        Raises:
+            Wrong: it is not as it must be.
+        """
         read = judge_event(event, websocket=True)
         kind = event["type"]
         lane = event.get("stream_id")

@@ -2,8 +2,8 @@
 
 A pure machine, one for each response: events go in, one at a time, and the first that is out of
 order raises. It holds protocol.md section 6 (what may follow what), 5.4 (numbers), 4 (what a
-snapshot may change), and 6.1, for which the official library's own accumulator is asked: every
-event that the machine takes is fed to that too.
+snapshot may change), and 6.1, for which the official library's own accumulator is asked: what the
+machine takes is fed to that too.
 
 What may follow what inside an item is a table, `FOLLOWERS`: a new kind of item is a new row.
 """
@@ -186,11 +186,16 @@ class StreamOrder:
             _demand(self._announced and bool(self.created), "error inside a response")
             self._announcement = event
             return
+        again = self._open is not None and kind == f"response.{self._open.last}"
         if kind in STATES:
             self._take_state(kind, event["response"])
         else:
             _demand(self._begun, f"{kind} before response.in_progress")
             self._take_output(kind.removeprefix("response."), event)
+        if not again:  # what it says to one delta it says to those that follow, at some cost
+            self._ask_library(kind, read)
+
+    def _ask_library(self, kind: str, read: BaseModel) -> None:
         try:
             self._library.handle_event(read)  # type: ignore[arg-type]
         except (AssertionError, RuntimeError, LookupError) as error:

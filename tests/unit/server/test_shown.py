@@ -8,7 +8,6 @@ from msgspec import Raw
 from turnwire.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
-    FunctionCallOutput,
     InputImage,
     InputText,
     Item,
@@ -86,7 +85,7 @@ def said(*logprobs: bytes) -> Message:
             CustomToolCallOutput(
                 id="o",
                 call_id="c",
-                output=(InputImage(image_url="data:,"),),
+                output=(InputImage(image_url="data:,", detail="auto"),),
                 status="completed",
             ),
             id="an output's image in full",
@@ -103,17 +102,6 @@ def said(*logprobs: bytes) -> Message:
             {URL},
             message(InputImage(image_url="data:,", detail="auto")),
             id="the detail that was left out",
-        ),
-        pytest.param(
-            FunctionCallOutput(id="o", call_id="c", output=(TEXT, InputImage(image_url="data:,"))),
-            {URL},
-            FunctionCallOutput(
-                id="o",
-                call_id="c",
-                output=(TEXT, InputImage(image_url="data:,", detail="auto")),
-                status="completed",
-            ),
-            id="an image that a tool took",
         ),
         pytest.param(
             OpaqueItem(type="x", raw=b"{}"), set(), OpaqueItem(type="x", raw=b"{}"), id="opaque"

@@ -80,7 +80,4 @@ def test_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = extract(DOCUMENT, {"First": "One"})
     assert expected == json.loads(printed)
     assert compact(expected) == printed
-    assert 2 == sum(
-        line.startswith('  "One": {') or line.startswith('  "Two": {')
-        for line in printed.splitlines()
-    )
+    assert 2 == sum(line.startswith(('  "One": {', '  "Two": {')) for line in printed.splitlines())

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import re
-import signal
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from msgspec import Struct
+from tests.integration.processes import process
 from tests.integration.recorder import Transcript, check_response
 from tests.integration.serving import ALICE, BOB, Serving, bearer, config, serving
 from tests.integration.wire import HttpConnection, Json, connect, read_sse, write_request
@@ -154,32 +150,6 @@ async def test_a_worker_that_is_gone(tmp_path: Path) -> None:
 
 
 # --- real processes ----------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def process(folder: Path, num_workers: int) -> AsyncIterator[tuple[Any, str]]:
-    """A server in processes of its own: the first of them, and where it listens."""
-    (folder / "turnwire.toml").write_text(
-        f'[server]\nport = 0\ndata_dir = "{folder}"\nworkers = {num_workers}\n'
-        '[models]\nembedded = ["sim"]\n'
-    )
-    started = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "turnwire.cli.main", "serve"),
-        *("--config", str(folder / "turnwire.toml")),
-        stdout=asyncio.subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if not name.startswith("TURNWIRE")},
-    )
-    try:
-        assert started.stdout is not None
-        async with asyncio.timeout(20):
-            line = (await started.stdout.readline()).decode()
-        ready = re.search(r"ready at (http://[^/]+)/v1", line)
-        assert ready is not None, line
-        yield started, ready[1]
-    finally:
-        if started.returncode is None:
-            started.send_signal(signal.SIGTERM)
-        await started.wait()
 
 
 async def request(url: str, method: str, path: str, **fields: Any) -> Json:

@@ -24,7 +24,7 @@ from turnwire.server.app import serve
 PATIENCE_SEC = 90.0
 
 # Tools of agents that read or show something of their own, and do nothing else.
-HARMLESS = ("get_goal", "todowrite")
+HARMLESS = ("get_goal", "team_status", "todowrite")
 
 Program = Callable[..., Awaitable[str]]
 Proven = Callable[[str, str, str, str], None]

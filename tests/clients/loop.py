@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
-from tests.clients.tape import Json, Tape
+from tests.clients.tape import Exchange, Json, Tape
 from tests.integration.wire import TERMINAL
 
-__all__ = ["check_told", "check_websocket", "is_incremental", "sse_responses"]
+__all__ = ["check_told", "check_websocket", "ended", "is_incremental", "sse_responses"]
 
 
 def check_websocket(tape: Tape, printed: str, *, num_sockets: int = 1) -> None:
@@ -49,12 +48,16 @@ def is_incremental(tape: Tape) -> bool:
 
 def sse_responses(tape: Tape) -> list[Json]:
     """The terminal response objects of the event streams that were posted for, in order."""
-    found: list[dict[str, Any]] = []
-    for post in tape.posts:
-        lines = post.answer.decode().splitlines()
-        events = [
-            json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: {")
-        ]
-        (terminal,) = [event for event in events if event["type"] in TERMINAL]
-        found.append(terminal["response"])
-    return found
+    return [ended(post) for post in tape.posts]
+
+
+def ended(exchange: Exchange) -> Json:
+    """The terminal response object of an event stream."""
+    events = [
+        json.loads(line.removeprefix("data: "))
+        for line in exchange.answer.decode().splitlines()
+        if line.startswith("data: {")
+    ]
+    (terminal,) = [event for event in events if event["type"] in TERMINAL]
+    response: Json = terminal["response"]
+    return response

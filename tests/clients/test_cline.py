@@ -1,6 +1,6 @@
 """Cline's CLI, over HTTP; it has no WebSocket mode.
 
-Its model only talks: none of Cline's tools is on the list of harmless ones.
+Its model calls `team_status` and nothing else: that tool has no arguments and changes nothing.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
@@ -18,17 +19,17 @@ from tests.clients.tape import Tape
 VERSION = "3.0.65"
 
 
-async def test_cline(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
-    """A task is answered over HTTP, streamed."""
+async def run(tape: Tape, program: Program, folder: Path, *options: str) -> dict[str, Any]:
+    """Give it a task; what it reports last."""
     modules = npm("cline", [f"cline@{VERSION}"]) / "node_modules" / "@cline"
     binary = modules / "cli-linux-x64" / "bin" / "cline"
     settings = ["-p", "openai-native", "-k", "any", "-m", "harmless", "-b", f"{tape.url}/v1"]
     await program([binary, "auth", *settings])
-    options = ["--plan", "--auto-approve", "false", "--json", "--timeout", "60"]
-    hub = tmp_path / "hub.json"
+    hub = folder / "hub.json"
     try:
         printed = await program(
-            [binary, *options, "Plan the day."], {"CLINE_HUB_DISCOVERY_PATH": str(hub)}
+            [binary, *options, "--json", "--timeout", "60", "Plan the day."],
+            {"CLINE_HUB_DISCOVERY_PATH": str(hub)},
         )
     finally:
         # It leaves a process behind, for those to come.
@@ -36,8 +37,30 @@ async def test_cline(tape: Tape, program: Program, proven: Proven, tmp_path: Pat
             os.kill(json.loads(hub.read_text())["pid"], signal.SIGTERM)
     tape.check_clean()
     assert [] == tape.sockets
+    result: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
+    return result
+
+
+async def test_cline_acts(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
+    """In act mode it runs the tool that the model calls, and sends back what came of it."""
+    result = await run(tape, program, tmp_path, "--auto-approve", "true")
+    first, second = sse_responses(tape)
+    (call,) = first["output"]
+    assert ("function_call", "team_status") == (call["type"], call["name"])
+    outputs = [
+        item for item in tape.posts[1].create["input"] if item.get("type") == "function_call_output"
+    ]
+    assert [call["call_id"]] == [item["call_id"] for item in outputs]
+    (said,) = second["output"]
+    assert ("completed", said["content"][0]["text"]) == (result["finishReason"], result["text"])
+    assert 2 == result["iterations"]
+    proven("Cline CLI", VERSION, "HTTP", "a task in act mode, unattended: a tool round, streamed")
+
+
+async def test_cline_plans(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
+    """In plan mode it asks before it does anything; the model here has nothing to ask for."""
+    result = await run(tape, program, tmp_path, "--plan", "--auto-approve", "false")
     (response,) = sse_responses(tape)
     (said,) = response["output"]
-    result = json.loads(printed.strip().splitlines()[-1])
     assert ("completed", said["content"][0]["text"]) == (result["finishReason"], result["text"])
-    proven("Cline CLI", VERSION, "HTTP", "a task in plan mode, streamed; no tools")
+    proven("Cline CLI", VERSION, "HTTP", "a task in plan mode, streamed")

@@ -1,6 +1,6 @@
 """Libraries of Python, in programs that ask two questions and have a tool.
 
-openai-python itself is what the integration tests drive.
+openai-python itself has a file of its own, and the integration tests besides.
 """
 
 from __future__ import annotations

@@ -128,8 +128,6 @@ BEYOND: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "item": frozenset({"custom_tool_call"}),
-    # Echoed as they came, also those we do not host: section 2.1.
-    "tool": frozenset({"custom", "namespace", "web_search"}),
     "choice": frozenset({"custom"}),  # also among allowed_tools
 }
 

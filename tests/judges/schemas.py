@@ -133,7 +133,8 @@ def _within_response(response: Json) -> Json:
     kept = dict(response)
     kept["output"] = [item for item in response["output"] if not _is_beyond("item", item)]
     if "tools" in response:
-        kept["tools"] = [tool for tool in response["tools"] if not _is_beyond("tool", tool)]
+        # Of those it has functions alone; any others come back as the client sent them.
+        kept["tools"] = [tool for tool in response["tools"] if tool.get("type") == "function"]
     choice = response.get("tool_choice")
     if _is_beyond("choice", choice):
         kept["tool_choice"] = "auto"

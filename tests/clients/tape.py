@@ -133,8 +133,8 @@ class Tape:
         """The terminal response objects of all sockets."""
         return [response for socket in self.sockets for response in socket.responses]
 
-    def check_clean(self) -> None:
-        """Nobody said what the other could not take."""
+    def check_clean(self, *, num_cancelled: int = 0) -> None:
+        """Nobody said what the other could not take, and what was not cancelled is complete."""
         assert [] == self.unreadable, self.unreadable
         refused = [(e.method, e.path, e.status, e.answer) for e in self.exchanges if e.status > 399]
         assert [] == refused, refused
@@ -143,7 +143,9 @@ class Tape:
             assert 0 == socket.num_binary
             # 1000 and 1001: done, going away. Anything else blames somebody.
             assert {1000, 1001, 1005} >= set(socket.closes)
-        assert {"completed"} >= {response["status"] for response in self.responses}
+        statuses = [response["status"] for response in self.responses]
+        assert num_cancelled == statuses.count("cancelled")
+        assert {"completed", "cancelled"} >= set(statuses)
 
     async def _listen_to_client(
         self, reader: asyncio.StreamReader, asked: asyncio.Queue[Exchange]

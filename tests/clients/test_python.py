@@ -18,6 +18,7 @@ AGENTS = "0.24.0"
 LANGCHAIN = "1.7.3"
 LIVEKIT = "1.8.9"
 OPENAI = "openai[realtime]==3.52.0"
+PIPECAT = "1.14.0"
 PYDANTIC_AI = "2.68.0"
 
 
@@ -63,3 +64,25 @@ async def test_livekit(tape: Tape, program: Program, proven: Proven) -> None:
     check_websocket(tape, printed)
     fact = "`responses.LLM`: tool rounds in two turns on one connection, streamed"
     proven("LiveKit Agents (`livekit-plugins-openai`)", LIVEKIT, "WebSocket", fact)
+
+
+async def test_pipecat(tape: Tape, program: Program, proven: Proven) -> None:
+    """A user who interrupts ends the response; the conversation goes on from the one before."""
+    interpreter = python("pipecat", [f"pipecat-ai[openai]=={PIPECAT}", OPENAI])
+    printed = await program([interpreter, PROGRAMS / "pipecat_pipeline.py", f"{tape.url}/v1"])
+    tape.check_clean(num_cancelled=1)
+    (socket,) = tape.sockets
+    completed = [one for one in socket.responses if one["status"] == "completed"]
+    check_told(completed, printed)
+    (cancel,) = [event for event in socket.sent if event["type"] == "response.cancel"]
+    cancelled = socket.responses[2]
+    assert (cancel["response_id"], "cancelled") == (cancelled["id"], cancelled["status"])
+    one, two, *_ = (response["id"] for response in completed)
+    parents = [create.get("previous_response_id") for create in socket.creates]
+    # It may add the words that were heard before the interruption only later, and sends all then.
+    assert [None, one, two, two] == parents[:4]
+    fact = (
+        "`OpenAIResponsesLLMService`: tool rounds in two turns on one connection; a response that "
+        "the user interrupts is cancelled"
+    )
+    proven("Pipecat (`pipecat-ai`)", PIPECAT, "WebSocket", fact)

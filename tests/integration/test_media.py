@@ -174,7 +174,7 @@ async def test_images_in_outputs_are_shown_on_demand(http: HttpConnection) -> No
     assert [TEXT, {"type": "input_image", "detail": "auto"}] == bare["output"]
     query = "?include[]=message.input_image.image_url"
     whole = (await http.request("GET", path + query)).json()["data"][0]
-    assert [TEXT, IMAGE] == whole["output"]
+    assert [TEXT, {**IMAGE, "detail": "auto"}] == whole["output"]
 
 
 async def test_the_official_client(client: AsyncOpenAI) -> None:

@@ -252,6 +252,10 @@ ITEMS: Final[Mapping[str, Json]] = {
 
 STREAMS: Final[Mapping[str, list[Json]]] = {
     **{name: stream(item) for name, item in ITEMS.items()},
+    "padded": [
+        {**event, "obfuscation": "0123456789"} if event["type"].endswith(".delta") else event
+        for event in stream(ITEMS["summary"], ITEMS["text"], ITEMS["call"])
+    ],
     "nothing": stream(),
     "several items": stream(ITEMS["summary"], ITEMS["text"], ITEMS["call"]),
     "background": stream(ITEMS["text"], queued=True, background=True),

@@ -134,7 +134,7 @@ def _within_response(response: Json) -> Json:
     kept["output"] = [item for item in response["output"] if not _is_beyond("item", item)]
     if "tools" in response:
         # Of those it has functions alone; any others come back as the client sent them.
-        kept["tools"] = [tool for tool in response["tools"] if tool.get("type") == "function"]
+        kept["tools"] = [tool for tool in response["tools"] if _is_function(tool)]
     choice = response.get("tool_choice")
     if _is_beyond("choice", choice):
         kept["tool_choice"] = "auto"
@@ -142,6 +142,10 @@ def _within_response(response: Json) -> Json:
         tools = [tool for tool in choice["tools"] if not _is_beyond("choice", tool)]
         kept["tool_choice"] = {**choice, "tools": tools}
     return kept
+
+
+def _is_function(tool: Any) -> bool:
+    return isinstance(tool, Mapping) and tool.get("type") == "function"
 
 
 def _is_beyond(what: str, value: Any) -> bool:

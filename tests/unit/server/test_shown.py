@@ -8,6 +8,7 @@ from msgspec import Raw
 from turnwire.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
+    FunctionCallOutput,
     InputImage,
     InputText,
     Item,

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test test-clients check format fuzz bench soak lock clean
+.PHONY: help setup serve demo test test-clients kill check format fuzz bench soak lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...']"
@@ -38,6 +38,10 @@ test: $(READY) ## every test; ARGS="-k lane" to choose
 # The table in the docs is what this saw, so a run of them all writes it.
 test-clients: $(READY) ## install real clients, let each talk to a server (needs npm); ARGS="-k codex"
 	$(BIN)/pytest tests/clients --timeout 600 --matrix docs/reference/clients.md $(ARGS)
+
+# Each seed kills a server four times, at moments that the seed decides.
+kill: $(READY) ## kill servers with work running, check what is left; SEEDS=200 for more
+	KILL_SEEDS=$(or $(SEEDS),40) $(BIN)/pytest -n auto tests/integration/test_kill.py $(ARGS)
 
 check: $(READY) ## lint, format and types
 	$(BIN)/ruff check

@@ -3,8 +3,9 @@
 Tables, made to be added to. `OPENAI` and `OPEN_RESPONSES` widen one schema each. `BEYOND` names
 what the closed unions of Open Responses do not have, `NEWER` the events that the official library
 knows and OpenAI's description, which is older, does not. `EXTRAS` are keys that the official types
-do not have, `NULLS` those where they have no null. An exception that no sample of `test_judge.py`
-needs any more fails a test there, so that these lists stay as short as they can be.
+do not have, `NULLS` those where they have no null, `VALUES` values they do not list. An exception
+that no sample of `test_judge.py` needs any more fails a test there, so that these lists stay as
+short as they can be.
 
 Sources: O is OpenAI's description, R that of Open Responses, S the types of openai-python 3.52.0,
 W recorded traffic of the real service; the section numbers are those of protocol.md.
@@ -17,7 +18,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-__all__ = ["BEYOND", "EXTRAS", "NEWER", "NULLS", "OPENAI", "OPEN_RESPONSES", "Amendment"]
+__all__ = ["BEYOND", "EXTRAS", "NEWER", "NULLS", "OPENAI", "OPEN_RESPONSES", "VALUES", "Amendment"]
 
 NULL: Final[Mapping[str, Any]] = {"type": "null"}
 
@@ -74,6 +75,12 @@ OPENAI: Final = (
         path=("allOf", 2, "properties", "incomplete_details", "anyOf", 0, "properties", "reason"),
         also={"enum": ["steered"]},
         source="S: newer than O; section 4",
+    ),
+    Amendment(
+        schema="ResponseErrorCode",
+        path=(),
+        also={"enum": ["context_length_exceeded"]},
+        source="Codex reads it in response.failed, and tells its user what to do",
     ),
     Amendment(
         schema="ResponseItemList",
@@ -153,9 +160,15 @@ EXTRAS: Final[Mapping[tuple[str, str], str]] = {
     ("LogprobTopLogprob", "bytes"): "as in a Logprob",
     ("ResponseErrorEvent", "status"): "as in WebSocket mode; section 8.6",
     ("ResponseErrorEvent", "error"): "R and W nest what S has flat, so both; section 5.3",
+    ("ErrorObject", "headers"): "O and R have it in errors of streams; section 5.3",
     ("ResponseWsError", "code"): "the flat form beside the nested one; section 5.3",
     ("ResponseWsError", "message"): "as code",
     ("ResponseWsError", "param"): "as code",
+}
+
+# Where an official type lists the values that there are: one more, and why.
+VALUES: Final[Mapping[tuple[tuple[str, str], str], str]] = {
+    (("error", "code"), "context_length_exceeded"): "as in the ResponseErrorCode above",
 }
 
 # (class of the official library, key): why it may be null all the same.

@@ -202,8 +202,9 @@ def stream(
     for index, item in enumerate(items):
         events += _said(item, index)
     if status == "failed":
-        error = {"code": "server_error", "message": "It broke.", "param": None}
-        nested = {**error, "type": "server_error"}
+        told = (ended or {}).get("error") or {"code": "server_error", "message": "It broke."}
+        error = {**told, "param": None}
+        nested = {**error, "type": "server_error", "headers": {"retry-after": "7"}}
         events.append({"type": "error", "status": 500, **error, "error": nested})
     output = () if status == "cancelled" else items
     last = response(status, output=output, **{**changes, **(ended or {})})
@@ -264,6 +265,10 @@ STREAMS: Final[Mapping[str, list[Json]]] = {
         ITEMS["text"], status="incomplete", ended={"incomplete_details": {"reason": "steered"}}
     ),
     "failed": stream(ITEMS["text"], status="failed"),
+    "too long": stream(
+        status="failed",
+        ended={"error": {"code": "context_length_exceeded", "message": "It is too long."}},
+    ),
     "cancelled": stream(status="cancelled"),
     "cancelled while it waited": numbered(
         event

@@ -56,8 +56,8 @@ class Description:
     def event_complaints(self, event: Json, root: str = "StreamEvent") -> list[str]:
         """What is wrong with an event: it must be as those of its type are.
 
-        The unions are many schemas long; an event is compared with the ones of its type alone,
-        which costs less and complains about what is wrong.
+        The unions are many schemas long; an event is compared with those of its type alone, so
+        that the complaints are about what is wrong with it.
         """
         kind = event["type"]
         schema = self._events[root].get(kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.judges import official
-from tests.judges.exceptions import BEYOND, EXTRAS, NEWER, NULLS, OPEN_RESPONSES, OPENAI, Amendment
+from tests.judges.exceptions import (
+    BEYOND,
+    EXTRAS,
+    NEWER,
+    NULLS,
+    OPEN_RESPONSES,
+    OPENAI,
+    VALUES,
+    Amendment,
+)
 from tests.judges.judge import (
     SocketJudge,
     StreamJudge,
@@ -383,6 +392,8 @@ def samples() -> Iterator[tuple[str, Json]]:
     for events in STREAMS.values():
         for event in events:
             yield "StreamEvent", event
+            if event["type"] == "error":
+                yield "Error", event["error"]
             if event["type"] != "error":
                 yield "WebSocketEvent", event
     yield "WebSocketEvent", ENVELOPE
@@ -416,15 +427,14 @@ def test_every_amendment_is_needed(name: str, amendment: Amendment) -> None:
     assert objects(Description(document, rest))
 
 
-@pytest.mark.parametrize("table", ["EXTRAS", "NULLS"])
-@pytest.mark.parametrize("entry", sorted([*EXTRAS, *NULLS]), ids=".".join)
-def test_every_extra_is_needed(
-    entry: tuple[str, str], table: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+TABLES: dict[str, Mapping[Any, str]] = {"EXTRAS": EXTRAS, "NULLS": NULLS, "VALUES": VALUES}
+ENTRIES = [(table, entry) for table, entries in TABLES.items() for entry in entries]
+
+
+@pytest.mark.parametrize(("table", "entry"), ENTRIES, ids=lambda one: str(one))
+def test_every_extra_is_needed(table: str, entry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it, the official types would refuse something that is right."""
-    known = {"EXTRAS": EXTRAS, "NULLS": NULLS}[table]
-    if entry not in known:
-        return
+    known = TABLES[table]
     monkeypatch.setattr(official, table, {key: known[key] for key in known if key != entry})
     refused = 0
     for root, sample in samples():

@@ -140,6 +140,7 @@ BEYOND: Final[Mapping[str, frozenset[str]]] = {
 
 NEWER: Final = frozenset(
     {
+        "response.compaction.compacting",
         "response.steer.accepted",
         "response.steer.pending",
         "response.steer.failed",

@@ -84,7 +84,11 @@ FOLLOWERS: Final[Mapping[str, Mapping[str, frozenset[str]]]] = {
     },
     "function_call": _call("function_call_arguments.delta", "function_call_arguments.done"),
     "custom_tool_call": _call("custom_tool_call_input.delta", "custom_tool_call_input.done"),
-    "compaction": {ADDED: frozenset({DONE})},
+    # It says that it is at work only if it was told to be: section 5.2.
+    "compaction": {
+        ADDED: frozenset({"compaction.compacting", DONE}),
+        "compaction.compacting": frozenset({DONE}),
+    },
 }
 """By type of item and event: the events that may come next in that item."""
 

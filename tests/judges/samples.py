@@ -111,6 +111,8 @@ def _said(item: Json, index: int) -> Iterator[Json]:
         case "custom_tool_call":
             empty["input"] = ""
             body = _said_call("custom_tool_call_input", "input", item, place)
+        case "compaction" if item["encrypted_content"] == "forced":
+            body = [{"type": "response.compaction.compacting", **place}]
         case _:
             pass
     yield {"type": "response.output_item.added", "output_index": index, "item": empty}
@@ -249,6 +251,7 @@ ITEMS: Final[Mapping[str, Json]] = {
         "status": "completed",
     },
     "compaction": {"type": "compaction", "id": "cmp_1", "encrypted_content": "sealed"},
+    "forced compaction": {"type": "compaction", "id": "cmp_1", "encrypted_content": "forced"},
 }
 
 STREAMS: Final[Mapping[str, list[Json]]] = {

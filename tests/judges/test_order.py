@@ -38,6 +38,8 @@ def test_every_event_is_missed(data: st.DataObject) -> None:
     """A stream that lacks any one of its events is refused, or has not ended."""
     events = STREAMS[data.draw(st.sampled_from(sorted(STREAMS)))]
     index = data.draw(st.integers(0, len(events) - 1))
+    if events[index]["type"] == "response.compaction.compacting":
+        return  # whether it was told to compact, only the client knows
     rest = numbered([*events[:index], *events[index + 1 :]])
     try:
         order = take(rest)
@@ -252,7 +254,7 @@ def test_signs_of_life() -> None:
 
 def test_every_kind_of_item_is_tried() -> None:
     """Each row of the table of followers has a sample here."""
-    assert set(FOLLOWERS) == {item["type"] for item in ITEMS.values()}
+    assert {item["type"] for item in ITEMS.values()} == set(FOLLOWERS)
 
 
 def test_the_official_accumulator_is_asked() -> None:

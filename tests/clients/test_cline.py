@@ -11,6 +11,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
 from tests.clients.loop import sse_responses
@@ -41,9 +42,16 @@ async def run(tape: Tape, program: Program, folder: Path, *options: str) -> dict
     return result
 
 
-async def test_cline_acts(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
-    """In act mode it runs the tool that the model calls, and sends back what came of it."""
-    result = await run(tape, program, tmp_path, "--auto-approve", "true")
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [("act", ["--auto-approve", "true"]), ("plan", ["--plan", "--auto-approve", "false"])],
+    ids=["act", "plan"],
+)
+async def test_cline(
+    tape: Tape, program: Program, proven: Proven, tmp_path: Path, mode: str, options: list[str]
+) -> None:
+    """It runs the tool that the model calls, and sends back what came of it."""
+    result = await run(tape, program, tmp_path, *options)
     first, second = sse_responses(tape)
     (call,) = first["output"]
     assert ("function_call", "team_status") == (call["type"], call["name"])
@@ -54,13 +62,5 @@ async def test_cline_acts(tape: Tape, program: Program, proven: Proven, tmp_path
     (said,) = second["output"]
     assert ("completed", said["content"][0]["text"]) == (result["finishReason"], result["text"])
     assert 2 == result["iterations"]
-    proven("Cline CLI", VERSION, "HTTP", "a task in act mode, unattended: a tool round, streamed")
-
-
-async def test_cline_plans(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
-    """In plan mode it asks before it does anything; the model here has nothing to ask for."""
-    result = await run(tape, program, tmp_path, "--plan", "--auto-approve", "false")
-    (response,) = sse_responses(tape)
-    (said,) = response["output"]
-    assert ("completed", said["content"][0]["text"]) == (result["finishReason"], result["text"])
-    proven("Cline CLI", VERSION, "HTTP", "a task in plan mode, streamed")
+    fact = f"a task in {mode} mode, unattended: a tool round, streamed"
+    proven("Cline CLI", VERSION, "HTTP", fact)

@@ -14,6 +14,7 @@ import uvloop
 from openai import AsyncOpenAI
 from tests.integration.serving import ALICE, BOB, Serving, config, serving
 from tests.integration.wire import HttpConnection, WebSocketConnection, connect, open_websocket
+from tests.judges.judge import warm_up
 from tests.judges.witness import watching
 
 from turnwire.config import KeyConfig
@@ -28,6 +29,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 @pytest.fixture(autouse=True)
 def judged() -> Iterator[None]:
     """What the official clients read is judged, like all that the tests read themselves."""
+    warm_up()
     with watching():
         yield
 

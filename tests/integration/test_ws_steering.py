@@ -16,7 +16,7 @@ from tests.integration.wire import TERMINAL, Json, WebSocketConnection, connect,
 from turnwire.engines.sim import SimProfile
 
 # So slow that a steer sent at an event arrives before the next item does.
-PACED = {"sim": SimProfile(tokens_per_sec=400.0)}
+PACED = {"sim": SimProfile(tokens_per_sec=200.0)}
 ADDED, DELTA = "response.output_item.added", "response.output_text.delta"
 ACCEPTED, PENDING = "response.steer.accepted", "response.steer.pending"
 FAILED = "response.steer.failed"

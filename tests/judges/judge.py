@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
 from pydantic import BaseModel
 from tests.judges import official, sense
 from tests.judges.exceptions import NEWER
 from tests.judges.order import Disorder, StreamOrder
+from tests.judges.samples import STREAMS
 from tests.judges.schemas import open_responses, openai, within
 
-__all__ = ["SocketJudge", "StreamJudge", "Wrong", "judge_body", "judge_event", "judge_response"]
+__all__ = [
+    "SocketJudge",
+    "StreamJudge",
+    "Wrong",
+    "judge_body",
+    "judge_event",
+    "judge_response",
+    "warm_up",
+]
 
 Json = dict[str, Any]
 
@@ -336,6 +346,22 @@ def _ends(event: Json) -> bool:
     return event["type"] in ("response.completed", "response.incomplete", "response.failed") or (
         event["type"] == "error" and event["sequence_number"] == 0
     )
+
+
+@cache
+def warm_up() -> None:
+    """Compile what the judges judge by, now and not while a server in this loop is talking.
+
+    It takes some tenths of a second; a model that is paced by the clock would be ahead by then.
+    """
+    for events in STREAMS.values():
+        streamed, spoken = StreamOrder(announced=True), SocketJudge()
+        said = [event for event in events if event["type"] != "error"]
+        for event in events:
+            _ordered(streamed, event, judge_event(event, websocket=False))
+        for number, event in enumerate(said):
+            spoken.take_event({**event, "sequence_number": number})
+        judge_body(events[-1]["response"])
 
 
 # --- words -------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
         strict: Whether decoding is constrained to `parameters`.
         grammar: Custom tools only: (syntax, definition), or None for free text.
         namespace: The namespace tool it came out of, if any; the call item carries it.
+        is_async: The model goes on after the call; its output may come in any later turn.
+        strict_asked: Whether the request says `strict: true`, in so many words.
+        path: Where the request defines it, for errors: `tools[2]`; "" if no request did.
     """
 
     name: str
@@ -40,6 +43,9 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
     strict: bool = True
     grammar: tuple[Literal["lark", "regex"], str] | None = None
     namespace: str | None = None
+    is_async: bool = False
+    strict_asked: bool = False
+    path: str = ""
 
     @property
     def call_name(self) -> str:

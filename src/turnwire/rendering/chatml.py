@@ -19,6 +19,7 @@ Inside an assistant's turn:
     message           its text, bare; a message behind a message opens another turn
     reasoning         <think>TEXT</think>
     call              <tool_call>{"name": NAME, "arguments": ARGUMENTS}</tool_call>
+    custom call       <tool_call>NAME\nINPUT</tool_call>
 
 Everything else is a closed turn: messages under their role, outputs under `tool NAME`, or
 `tool NAME ORDINAL` from the second of several parallel calls on, items that we do not know
@@ -135,7 +136,7 @@ class Renderer:
         if missing:
             raise ConfigError(f"the tokenizer has no special token {', '.join(missing)}")
         self.tokenizer = tokenizer
-        self.fingerprint = f"chatml-1:{tokenizer.fingerprint}"
+        self.fingerprint = f"chatml-2:{tokenizer.fingerprint}"
         marks = self.marks = Marks(*(tokenizer.special[name] for name in _MARK_NAMES))
         self.special_ids = frozenset(tokenizer.special.values())
         self.stop = frozenset((marks.end, marks.end_of_text))
@@ -325,14 +326,17 @@ def _reasoning_text(item: Reasoning) -> str:
     return "\n\n".join([part.text for part in item.summary])
 
 
-_HOW_TO_CALL = (
-    'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}, or '
-    '{"name": NAME, "input": STRING} for a tool that takes an input. The tools:'
+_HOW_TO_CALL = 'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}.'
+_HOW_TO_GIVE_INPUT = (
+    "Call a tool that takes an input with its name on a line of its own, then the input as it is."
 )
 
 
 def _tools_section(tools: Iterable[OfferedTool]) -> str:
-    return "\n".join(("# Tools", _HOW_TO_CALL, *map(_tool_line, tools)))
+    how = dict.fromkeys(
+        _HOW_TO_CALL if tool.kind == "function" else _HOW_TO_GIVE_INPUT for tool in tools
+    )
+    return "\n".join(("# Tools", *how, *map(_tool_line, tools)))
 
 
 def _tool_line(tool: OfferedTool) -> str:

@@ -100,7 +100,7 @@ CALL_TEXT = '<tool_call>{"name": "f", "arguments": {"a":1}}</tool_call>'
         pytest.param([SAID, SAID], f"{A}Yo{END}{A}Yo", Last.MESSAGE, id="two messages do not"),
         pytest.param(
             [CALL, CUSTOM],
-            f'{A}{CALL_TEXT}<tool_call>{{"name": "g", "input": "x\\n"}}</tool_call>',
+            f"{A}{CALL_TEXT}<tool_call>g\nx\n</tool_call>",
             Last.CALL,
             id="parallel calls",
         ),

@@ -31,6 +31,8 @@ from turnwire.ids import new_id, response_of
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.encoded import failed, outline
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -57,6 +59,8 @@ ID_PREFIX: Final = {
     CustomToolCall: "ctc",
     CustomToolCallOutput: "ctco",
     Reasoning: "rs",
+    AdditionalTools: "at",
+    ConfigurationUpdate: "cu",
 }
 
 
@@ -419,7 +423,7 @@ def fresh_id(item: Item) -> str:
 
 def with_id(item: Item, item_id: str) -> Item:
     """The item under this id, also in the JSON of one that is kept byte for byte."""
-    if not isinstance(item, OpaqueItem):
+    if not isinstance(item, OpaqueItem | AdditionalTools):
         return structs.replace(item, id=item_id)
     fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
     fields["id"] = Raw(msgspec.json.encode(item_id))

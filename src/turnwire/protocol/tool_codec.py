@@ -100,12 +100,13 @@ TRUE: Final = Raw(b"true")
 FALSE: Final = Raw(b"false")
 
 
-def decode_tools(raw: Raw, known: ToolSet | None = None) -> ToolSet:
+def decode_tools(raw: Raw, known: ToolSet | None = None, *, param: str = "tools") -> ToolSet:
     """Decode `tools`.
 
     Args:
         raw: The JSON value, or `ABSENT`.
         known: The set of an earlier turn: returned itself if it came from the same bytes.
+        param: Its path in the request, for errors.
 
     Raises:
         InvalidRequest: with the path of the field at fault.
@@ -113,12 +114,12 @@ def decode_tools(raw: Raw, known: ToolSet | None = None) -> ToolSet:
     given = bytes(raw)
     if known is not None and given == known.raw:
         return known
-    elements = _TOOLS.decode(given, "tools") if given else None
+    elements = _TOOLS.decode(given, param) if given else None
     if not elements:
         return EMPTY_TOOL_SET
     collected = _Collected()
     for index, element in enumerate(elements):
-        collected.take(element, f"tools[{index}]")
+        collected.take(element, f"{param}[{index}]")
     return ToolSet(
         raw=given,
         offered=collected.offered(),

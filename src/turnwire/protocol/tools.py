@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet", "qualified"]
+__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet", "join", "qualified"]
 
 
 def qualified(name: str, namespace: str | None) -> str:
@@ -70,8 +70,30 @@ class ToolSet(Struct, frozen=True, kw_only=True):
     echo: Raw
     left_out: tuple[str, ...] = ()
 
+    @property
+    def has_grammar(self) -> bool:
+        """Whether a tool brings a grammar, which may be costly to compile."""
+        return any(tool.grammar is not None for tool in self.offered.values())
+
 
 EMPTY_TOOL_SET = ToolSet(raw=b"", offered={}, echo=Raw(b"[]"))
+
+
+def join(tools: ToolSet, added: ToolSet) -> ToolSet:
+    """A request's tools and those its history added, as one set with the request's echo.
+
+    Args:
+        tools: The request's.
+        added: Of other names than those.
+    """
+    if not added.offered:
+        return tools
+    return ToolSet(
+        raw=tools.raw + added.raw,
+        offered={**tools.offered, **added.offered},
+        echo=tools.echo,
+        left_out=tools.left_out,
+    )
 
 
 class ToolChoice(Struct, frozen=True, kw_only=True):

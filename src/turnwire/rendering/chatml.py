@@ -23,8 +23,9 @@ Inside an assistant's turn:
 
 Everything else is a closed turn: messages under their role, outputs under `tool NAME`, or
 `tool NAME ORDINAL` from the second of several parallel calls on, items that we do not know
-under `system`. An incomplete call, reasoning without text and an assistant's message without
-text render to nothing.
+under `system`. Tools that are added stand in a developer's turn, as they would in the preamble. An
+incomplete call, reasoning without text, an assistant's message without text and an update of the
+configuration render to nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from msgspec import Struct
 from turnwire.constraint import Constraint
 from turnwire.errors import ConfigError
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -263,6 +266,10 @@ class Renderer:
                 if item.status == "incomplete":
                     return turn  # it must never run, so the model need not see it
                 kind, text = Last.CALL, call.write(item)
+            case ConfigurationUpdate():
+                return turn  # what it sets shows in how the model goes on
+            case AdditionalTools() if not item.tools.offered:
+                return turn
             case _:
                 if turn.is_open:
                     pieces.append(self._close)
@@ -293,6 +300,8 @@ def _closed_turn(item: Item, label: Label | None) -> str:
                 ("tool", *([name] if name else []), *([str(ordinal)] if ordinal else []))
             )
             return f"{role}\n{text}"
+        case AdditionalTools():
+            return f"developer\n{_tools_section(item.tools.offered.values())}"
         case OpaqueItem():
             return f"system\n[{item.type}] {item.raw.decode('utf-8', 'replace')}"
         case ItemReference():

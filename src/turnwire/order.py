@@ -66,6 +66,8 @@ class Order(Struct, kw_only=True, eq=False):
         response_id: The id the response will have.
         owner: Whose turn it is.
         models: Names this caller may use, or None for all.
+        zero_data_retention: Nothing of it may be stored: `store` is false, whatever the request
+            says, from the moment that there is an order.
         transport: For metrics, and for what a fault looks like.
         stream_id: The lane, echoed on events; None on the default lane and over HTTP.
         client: Who shares a turn at the engine's slots: a connection, or an owner over HTTP.
@@ -86,6 +88,7 @@ class Order(Struct, kw_only=True, eq=False):
     response_id: str
     owner: str
     models: frozenset[str] | None = None
+    zero_data_retention: bool = False
     transport: Transport
     stream_id: str | None = None
     client: Hashable = None
@@ -97,6 +100,10 @@ class Order(Struct, kw_only=True, eq=False):
     stopped_by: WireError | None = None
     steered: bool = False
     emitter: Emitter | None = None
+
+    def __post_init__(self) -> None:
+        if self.zero_data_retention:
+            self.request.store = False
 
     @property
     def background(self) -> bool:

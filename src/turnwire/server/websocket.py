@@ -352,6 +352,7 @@ class Socket:
             response_id=job.response_id,
             owner=self.caller.owner,
             models=self.caller.models,
+            zero_data_retention=self.caller.zero_data_retention,
             transport="websocket",
             stream_id=job.lane,
             client=self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Raw, Struct
@@ -72,6 +72,7 @@ class Order(Struct, kw_only=True, eq=False):
         stream_id: The lane, echoed on events; None on the default lane and over HTTP.
         client: Who shares a turn at the engine's slots: a connection, or an owner over HTTP.
         parent: What the connection remembers of `previous_response_id`, if anything.
+        nearby: Gives the other conversations of the connection, for references to their items.
         tools: The tools of the turn before, if any; equal bytes are not decoded again.
         remember: Called when the response became continuable, before its terminal event.
         clock: The stopwatch, started when the request arrived.
@@ -93,6 +94,7 @@ class Order(Struct, kw_only=True, eq=False):
     stream_id: str | None = None
     client: Hashable = None
     parent: Context | None = None
+    nearby: Callable[[], Iterable[Context]] = tuple
     tools: ToolSet | None = None
     remember: Callable[[Remembered], None] | None = None
     clock: StageClock

@@ -254,7 +254,7 @@ class Turns:
             )
         stored = await self.history.referred(order.owner, items)
         before = talk.seen() if talk is not None else parent
-        opened = self.history.open_items(order.owner, before, items, stored)
+        opened = self.history.open_items(order.owner, before, items, stored, order.nearby)
         media = media_in(opened)
         check_media(media)
         origin = "conversation" if talk is not None else "previous_response_id"

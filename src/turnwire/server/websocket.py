@@ -357,6 +357,7 @@ class Socket:
             stream_id=job.lane,
             client=self,
             parent=parent.context if parent else None,
+            nearby=lambda: [entry.context for entry in connection.cache.entries()],
             tools=latest.tools if latest else None,
             remember=lambda entry: self._remember(job, entry),
             clock=clock,

@@ -169,13 +169,13 @@ class Author:
         self._guides = Guides(vocabulary, [self._end])
         self._cost_sec: OrderedDict[str, float] = OrderedDict()  # by grammar, the last time
 
-    def is_quick(self, constraint: Constraint | None) -> bool:
-        """Whether `write` takes no more than some milliseconds under this constraint.
+    def is_quick(self, reading: Reading, controls: Controls, constraint: Constraint | None) -> bool:
+        """Whether `write` takes no more than some milliseconds.
 
         Not so where the grammar is new, and has to be compiled, or took its time before. It may
         be the work of somebody who means harm; a thread is the place for it.
         """
-        if constraint is None:
+        if constraint is None or not _obeys(reading, controls, constraint):
             return True
         return self._cost_sec.get(constraint.grammar, _SLOW_SEC) < _SLOW_SEC
 
@@ -210,10 +210,8 @@ class Author:
             ids = self._babble.text(b"think" + seed, num_thoughts)
             ids.append(self._think_end)
         room = limit - len(ids)
-        free = constraint is None or constraint.trigger is not None
-        calls = reading.num_call_rounds < controls.tool_calls
-        if constraint is not None and (calls or not free):
-            if free and controls.phases:
+        if constraint is not None and _obeys(reading, controls, constraint):
+            if constraint.trigger is not None and controls.phases:
                 if room <= _NUM_COMMENTS:
                     ids += self._babble.text(b"comment" + seed, room)
                     return _cut_at_stop(Output(ids, "length"), stop)
@@ -309,6 +307,11 @@ class Author:
         while len(ids) > max(start, 1) and not self._vocabulary.is_canonical(ids[start:]):
             ids.pop()
         return ids
+
+
+def _obeys(reading: Reading, controls: Controls, constraint: Constraint) -> bool:
+    """Whether the grammar takes hold: it always does, or calls are wanted."""
+    return constraint.trigger is None or reading.num_call_rounds < controls.tool_calls
 
 
 def _cut_at_stop(output: Output, stop: frozenset[int]) -> Output:

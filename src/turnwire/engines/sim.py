@@ -247,7 +247,7 @@ class SimEngine:
                 stop=request.stop,
                 limit=min(room, request.max_new_tokens or room),
             )
-            quick = self._author.is_quick(request.constraint)
+            quick = self._author.is_quick(prompt, controls, request.constraint)
             output = write() if quick else await asyncio.to_thread(write)
             await self._sleep(
                 self._profile.prefill_sec(prompt.length - num_cached) + controls.stall_sec

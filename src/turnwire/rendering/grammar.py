@@ -105,7 +105,10 @@ def constraint(
         more = calls.replace("calls", "call") if parallel else None
         rules += _order_rules(callable_tools, more, calls if parallel else None)
         rules += _call_rules(callable_tools, values, marks.end_tool_call)
-    rules.append(f"text: {_SOME_TEXT if text_schema is None else _embed(text_schema)}")
+    if text_schema is not None:
+        rules.append(f"text: {_embed(text_schema)}")
+    elif any(tool.is_async for tool in callable_tools):
+        rules.append(f"text: {_SOME_TEXT}")
     made = "\n".join(rules) + "\n"
     if any(tool.grammar for tool in callable_tools):
         # Each by itself is within its limits; all of them together may not be.

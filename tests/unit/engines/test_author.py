@@ -397,9 +397,13 @@ def test_a_message_follows_a_call_that_is_not_waited_for(pen: Pen) -> None:
 def test_only_what_is_known_to_be_quick_is(vocabulary: Vocabulary) -> None:
     """A constraint is not quick before it was written under, nor if it never ended."""
     pen = Pen(vocabulary)
-    assert pen.author.is_quick(None)
-    assert not pen.author.is_quick(pen.required())
+    reading, controls = pen.prompt("hi"), Controls()
+    assert pen.author.is_quick(reading, controls, None)
+    assert not pen.author.is_quick(reading, controls, pen.required())
+    # A grammar that is not met costs nothing.
+    assert not pen.author.is_quick(reading, controls, pen.auto())
+    assert pen.author.is_quick(reading, Controls(tool_calls=0), pen.auto())
     endless = Constraint(grammar='start: "a" start\n')
     with pytest.raises(EngineError):
         pen.write(pen.prompt("hi"), None, endless, limit=10_000)
-    assert not pen.author.is_quick(endless)
+    assert not pen.author.is_quick(reading, controls, endless)

@@ -17,7 +17,7 @@ SRC = Path(__file__).parent.parent / "src"
 PACKAGE = SRC / "turnwire"
 
 LEAVES = frozenset(
-    {"constraint", "errors", "gguf", "ids", "logprobs", "parts", "sealing", "tokens"}
+    {"constraint", "errors", "familiar", "gguf", "ids", "logprobs", "parts", "sealing", "tokens"}
 )
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
@@ -32,6 +32,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "ids": frozenset(),
     "tokens": frozenset(),
     "constraint": frozenset(),
+    "familiar": frozenset(),
     "logprobs": frozenset(),
     "parts": frozenset({"logprobs", "tokens"}),
     "gguf": frozenset({"errors"}),

@@ -111,6 +111,7 @@ class KeyConfig(Struct, frozen=True, kw_only=True):
             key has this form.
         key_env: Environment variable that holds the key.
         models: Names of the models the key may use; None for all.
+        zero_data_retention: Nothing that is sent with this key, or answered to it, is stored.
     """
 
     owner: Name
@@ -118,6 +119,7 @@ class KeyConfig(Struct, frozen=True, kw_only=True):
     key_sha256: Sha256 | None = None
     key_env: Name | None = None
     models: tuple[str, ...] | None = None
+    zero_data_retention: bool = False
 
     def digest(self) -> bytes:
         """SHA-256 of the key, 32 bytes.
@@ -146,11 +148,14 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
             process; one worker only.
         path: The SQLite file; None for `turnwire.db` in the data directory.
         max_turns: Most turns that the memory store keeps; older ones are dropped.
+        zero_data_retention: Store nothing that anybody sends or is answered: `store` is false
+            whatever a request says (protocol.md section 10).
     """
 
     kind: Literal["sqlite", "memory"] = "sqlite"
     path: Path | None = None
     max_turns: Positive = 100_000
+    zero_data_retention: bool = False
 
 
 class ModelsConfig(Struct, frozen=True, kw_only=True):

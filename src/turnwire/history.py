@@ -31,6 +31,8 @@ from turnwire.ids import new_id, response_of
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.encoded import failed, outline
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -57,6 +59,8 @@ ID_PREFIX: Final = {
     CustomToolCall: "ctc",
     CustomToolCallOutput: "ctco",
     Reasoning: "rs",
+    AdditionalTools: "at",
+    ConfigurationUpdate: "cu",
 }
 
 
@@ -274,25 +278,35 @@ class History:
         parent: Context | None,
         items: Sequence[Item],
         stored: Mapping[str, Item] = NOTHING_STORED,
+        nearby: Callable[[], Iterable[Context]] = tuple,
     ) -> list[Item]:
         """Make a client's items ready for a context: open what is sealed, follow references.
 
         Args:
             stored: What `referred` found.
+            nearby: Gives other conversations that the client may refer to.
 
         Raises:
             InvalidRequest: `invalid_encrypted_content`.
-            NotFound: an `item_reference` to an item that neither this conversation nor `stored`
-                holds.
+            NotFound: an `item_reference` to an item that neither these conversations nor
+                `stored` hold.
         """
         opened: list[Item] = []
+        known: dict[str, Item] | None = None  # where there is no reference, nobody looks
         for index, item in enumerate(items):
             if type(item) is Reasoning:
                 opened.append(self._open(owner, item, f"input[{index}].encrypted_content"))
             elif type(item) is ItemReference:
-                opened.append(_referred(parent, opened, item, stored))
+                if known is None:
+                    known = _by_id(parent, nearby(), stored)
+                    known.update((one.id, one) for one in reversed(opened) if one.id is not None)
+                if item.id not in known:
+                    raise NotFound(f"Item with id '{item.id}' not found.", param="input")
+                opened.append(known[item.id])
             else:
                 opened.append(item)
+            if known is not None and item.id is not None:
+                known.setdefault(item.id, opened[-1])
         return opened
 
     def seal(self, owner: str, text: str) -> str:
@@ -419,7 +433,7 @@ def fresh_id(item: Item) -> str:
 
 def with_id(item: Item, item_id: str) -> Item:
     """The item under this id, also in the JSON of one that is kept byte for byte."""
-    if not isinstance(item, OpaqueItem):
+    if not isinstance(item, OpaqueItem | AdditionalTools):
         return structs.replace(item, id=item_id)
     fields = msgspec.json.decode(item.raw, type=dict[str, Raw])
     fields["id"] = Raw(msgspec.json.encode(item_id))
@@ -440,23 +454,14 @@ def unpacked(packed: bytes | None) -> TokenArray | None:
     return ids
 
 
-def _referred(
-    parent: Context | None,
-    opened: Sequence[Item],
-    reference: ItemReference,
-    stored: Mapping[str, Item],
-) -> Item:
-    for item in opened:
-        if item.id == reference.id:
-            return item
-    if parent is not None:
-        for link in parent.newest_first():
-            for item in link.items:
-                if item.id == reference.id:
-                    return item
-    if reference.id is not None and reference.id in stored:
-        return stored[reference.id]
-    raise NotFound(f"Item with id '{reference.id}' not found.", param="input")
+def _by_id(
+    parent: Context | None, nearby: Iterable[Context], stored: Mapping[str, Item]
+) -> dict[str, Item]:
+    """Every item that can be referred to, the conversation's own before the others."""
+    found = dict(stored)
+    for context in (*reversed([*nearby]), *([parent] if parent is not None else ())):
+        found.update((item.id, item) for item in context.all_items() if item.id is not None)
+    return found
 
 
 def _not_found(response_id: str) -> NotFound:

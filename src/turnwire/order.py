@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Raw, Struct
@@ -66,10 +66,13 @@ class Order(Struct, kw_only=True, eq=False):
         response_id: The id the response will have.
         owner: Whose turn it is.
         models: Names this caller may use, or None for all.
+        zero_data_retention: Nothing of it may be stored: `store` is false, whatever the request
+            says, from the moment that there is an order.
         transport: For metrics, and for what a fault looks like.
         stream_id: The lane, echoed on events; None on the default lane and over HTTP.
         client: Who shares a turn at the engine's slots: a connection, or an owner over HTTP.
         parent: What the connection remembers of `previous_response_id`, if anything.
+        nearby: Gives the other conversations of the connection, for references to their items.
         tools: The tools of the turn before, if any; equal bytes are not decoded again.
         remember: Called when the response became continuable, before its terminal event.
         clock: The stopwatch, started when the request arrived.
@@ -86,10 +89,12 @@ class Order(Struct, kw_only=True, eq=False):
     response_id: str
     owner: str
     models: frozenset[str] | None = None
+    zero_data_retention: bool = False
     transport: Transport
     stream_id: str | None = None
     client: Hashable = None
     parent: Context | None = None
+    nearby: Callable[[], Iterable[Context]] = tuple
     tools: ToolSet | None = None
     remember: Callable[[Remembered], None] | None = None
     clock: StageClock
@@ -97,6 +102,10 @@ class Order(Struct, kw_only=True, eq=False):
     stopped_by: WireError | None = None
     steered: bool = False
     emitter: Emitter | None = None
+
+    def __post_init__(self) -> None:
+        if self.zero_data_retention:
+            self.request.store = False
 
     @property
     def background(self) -> bool:

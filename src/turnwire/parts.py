@@ -67,12 +67,17 @@ class RefusalDelta(Struct, frozen=True):
 
 
 class CallStarted(Struct, frozen=True):
-    """A tool call opens; its name is known, its arguments follow."""
+    """A tool call opens; its name is known, its arguments follow.
+
+    Attributes:
+        is_async: The model does not wait for the output.
+    """
 
     name: str
     call_id: str
     kind: Literal["function", "custom"] = "function"
     namespace: str | None = None
+    is_async: bool = False
 
 
 class CallArguments(Struct, frozen=True):

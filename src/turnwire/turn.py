@@ -22,6 +22,7 @@ from msgspec import Raw, Struct
 
 from turnwire.admission import Slots
 from turnwire.context.chain import Context
+from turnwire.context.standing import NOTHING_STANDS, applied, stand
 from turnwire.conversations.keeper import Conversations, Talk
 from turnwire.errors import (
     ConversationChanged,
@@ -35,6 +36,7 @@ from turnwire.errors import (
     TooManyRequests,
     WireError,
 )
+from turnwire.familiar import Familiar
 from turnwire.history import History, Put
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
@@ -49,10 +51,10 @@ from turnwire.protocol.codec import (
     encode_response,
 )
 from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import Item
+from turnwire.protocol.items import ConfigurationUpdate, Item
 from turnwire.protocol.media import check_media, media_in
-from turnwire.protocol.requests import ABSENT, CreateResponse, PlainTextFormat
-from turnwire.protocol.tools import ToolSet
+from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
+from turnwire.protocol.tools import ToolSet, join
 from turnwire.session.coalescer import Coalescer
 from turnwire.session.emitter import Emitter, ReasoningView, Stage
 from turnwire.telemetry.clock import Stage as ClockStage
@@ -67,17 +69,22 @@ T = TypeVar("T")
 
 # Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
 LARGE_INPUT_CHARS: Final = 32_768
+# A schema takes about as long to compile as four times its text does to tokenise.
+COMPILED_CHARS_WEIGHT: Final = 4
 
 
 class _Resolved(Struct, frozen=True, eq=False):
     """A turn whose parts were found; how long it is, nobody knows yet."""
 
+    request: CreateResponse  # with what its history sets in place of its own
     model: Model
     parent: Context | None
     items: Sequence[Item]
     settings: Settings
     talk: Talk | None
     num_new_chars: int  # about how much is to be rendered
+    given: Sequence[Item]  # as the request spells them
+    left_out: Sequence[str]  # types of the tools that its items add, but that are not offered
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -129,6 +136,7 @@ class Turns:
         self._num_of: Final[Counter[str]] = Counter()
         self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
         self._slots: Final = Slots()
+        self._familiar: Final = Familiar()
         self._now: Final = now
 
     async def run(self, order: Order, connect: Callable[[], Awaitable[Sink]]) -> Ended:
@@ -226,7 +234,6 @@ class Turns:
         _refuse_unsupported(request)
         model = self._model(order)
         tools = decode_tools(request.tools, order.tools)
-        choice = decode_tool_choice(request.tool_choice, tools)
         items = decode_items(request.input)
         clock.mark("parse")
         parent = order.parent
@@ -247,7 +254,7 @@ class Turns:
             )
         stored = await self.history.referred(order.owner, items)
         before = talk.seen() if talk is not None else parent
-        opened = self.history.open_items(order.owner, before, items, stored)
+        opened = self.history.open_items(order.owner, before, items, stored, order.nearby)
         media = media_in(opened)
         check_media(media)
         origin = "conversation" if talk is not None else "previous_response_id"
@@ -257,12 +264,17 @@ class Turns:
                 opened = await self.conversations.admit(order.owner, talk, items, opened)
             opened = [*talk.leading, *opened]
         clock.mark("authorise")
+        before_now = parent.standing if parent is not None else NOTHING_STANDS
+        standing = stand(before_now, opened)
+        request = applied(standing, request, tools)
+        left_out = standing.tools.left_out[len(before_now.tools.left_out) :]
         reasoning = request.reasoning
         settings = Settings(
             owner=order.owner,
             instructions=request.instructions,
             tools=tools,
-            tool_choice=choice,
+            added=standing.tools,
+            tool_choice=decode_tool_choice(request.tool_choice, join(tools, standing.tools)),
             parallel_tool_calls=request.parallel_tool_calls is not False,
             text_format=(request.text and request.text.format) or PlainTextFormat(),
             effort=reasoning.effort if reasoning else None,
@@ -279,7 +291,23 @@ class Turns:
         rendered = parent.num_chars if parent is not None and parent.view is not None else 0
         unrendered = (before.num_chars if before is not None else 0) - rendered
         num_new_chars = memoryview(request.input).nbytes + unrendered
-        return _Resolved(model, parent, opened, settings, talk, num_new_chars)
+        formatted = isinstance(settings.text_format, JsonSchemaFormat)
+        if tools is not order.tools or standing is not before_now or formatted:
+            num_new_chars += self._num_compiled_chars(settings)
+        return _Resolved(
+            request, model, parent, opened, settings, talk, num_new_chars, items, left_out
+        )
+
+    def _num_compiled_chars(self, settings: Settings) -> int:
+        """About how much of the settings is new and has to be compiled, as characters of input."""
+        tools, form, choice = settings.all_tools, settings.text_format, settings.tool_choice
+        schema = bytes(form.schema) if isinstance(form, JsonSchemaFormat) else b""
+        how = (choice.mode, choice.allowed, settings.parallel_tool_calls, settings.effort)
+        if self._familiar.meet((tools.raw, schema, how)):
+            return 0
+        if tools.has_grammar:
+            return LARGE_INPUT_CHARS  # nobody knows
+        return COMPILED_CHARS_WEIGHT * (len(tools.raw) + len(schema))
 
     async def _start(self, order: Order) -> _Started:
         asked = await self._resolve(order)
@@ -291,8 +319,10 @@ class Turns:
         if tools is not order.tools:
             for kind in tools.left_out:
                 self.metrics.tool_left_out(kind)
+        for kind in asked.left_out:
+            self.metrics.tool_left_out(kind)
         response = echo(
-            order.request,
+            asked.request,
             tools,
             settings.tool_choice,
             id=order.response_id,
@@ -323,9 +353,15 @@ class Turns:
         render: Callable[[Context | None, Sequence[Item], Settings], T],
         asked: _Resolved,
     ) -> T:
-        if asked.num_new_chars < LARGE_INPUT_CHARS:
-            return render(asked.parent, asked.items, asked.settings)
-        return await asyncio.to_thread(render, asked.parent, asked.items, asked.settings)
+        try:
+            if asked.num_new_chars < LARGE_INPUT_CHARS:
+                return render(asked.parent, asked.items, asked.settings)
+            return await asyncio.to_thread(render, asked.parent, asked.items, asked.settings)
+        except InvalidRequest as error:
+            where = _format_from(asked.given)
+            if where and (error.param or "").startswith("text.format"):
+                error.param = f"{where}.{error.param}"
+            raise
 
     def _reasoning_view(self, order: Order) -> ReasoningView:
         request = order.request
@@ -559,6 +595,15 @@ def _refuse_unsupported(request: CreateResponse) -> None:
                 code="unsupported_parameter",
                 param=name,
             )
+
+
+def _format_from(items: Sequence[Item]) -> str:
+    """The path of the last item that sets the text format, or ""."""
+    for index in range(len(items) - 1, -1, -1):
+        item = items[index]
+        if type(item) is ConfigurationUpdate and item.text is not None:
+            return f"input[{index}]"
+    return ""
 
 
 def _given(raw: Raw) -> bool:

@@ -299,6 +299,25 @@ def test_references_follow_the_conversation() -> None:
         kept.open_items("me", chain, [ItemReference(id="msg_x")])
 
 
+def test_references_reach_nearby_conversations() -> None:
+    """Where neither the input nor its own conversation has the item, others nearby may."""
+    kept = history()
+    own, other, last = (
+        Context(None, [structs.replace(assistant(text), id=item_id)])
+        for text, item_id in (("own", "msg_1"), ("other", "msg_1"), ("last", "msg_2"))
+    )
+    sent: list[Item] = [ItemReference(id="msg_1"), ItemReference(id="msg_2")]
+    opened = kept.open_items("me", own, sent, nearby=lambda: [other, last])
+    assert [*own.items, *last.items] == opened
+    opened = kept.open_items("me", None, sent, nearby=lambda: [other, last])
+    assert [*other.items, *last.items] == opened
+
+    def never() -> list[Context]:
+        raise AssertionError("nobody looks where nothing is referred to")
+
+    assert [user("a")] == kept.open_items("me", own, [user("a")], nearby=never)
+
+
 async def test_references_reach_stored_responses() -> None:
     """Without a conversation a reference finds what a stored response of its owner made."""
     kept = history()

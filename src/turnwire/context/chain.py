@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from turnwire.context.pairing import OpenCall, pair
+from turnwire.context.standing import NOTHING_STANDS, Standing, stand
 from turnwire.protocol.items import (
+    AdditionalTools,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -50,6 +52,7 @@ class Context:
         holds: Types of the parts in the whole chain that are no text, such as `input_image`.
         num_items: Items in the whole chain.
         num_chars: Characters of text in the whole chain, a measure of its size in memory.
+        standing: What the items up to here say about later turns.
         stored_id: The response whose output this link is, if the store holds it and everything
             before it; None for input links and for what was not stored as a whole.
         view: What a model keeps here about the chain up to this link. Derived data: whoever
@@ -67,6 +70,7 @@ class Context:
         "open_calls",
         "parent",
         "sampled",
+        "standing",
         "stored_id",
         "view",
         "vocabulary",
@@ -83,7 +87,8 @@ class Context:
         """Extend `parent` by `items`. O(items).
 
         Raises:
-            InvalidRequest: calls and outputs do not pair; see `pairing`.
+            InvalidRequest: calls and outputs do not pair; see `pairing`. Or a tool is added
+                under a name that is taken; see `standing`.
         """
         before: Mapping[str, OpenCall] = parent.open_calls if parent else {}
         row = parent.calls_in_a_row if parent else 0
@@ -107,6 +112,7 @@ class Context:
         self.holds: frozenset[str] = parent.holds | kinds if parent else kinds
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
         self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(_chars, paired.items))
+        self.standing: Standing = stand(parent.standing if parent else NOTHING_STANDS, paired.items)
         self.stored_id: str | None = None
         self.view: object | None = None
 
@@ -155,7 +161,7 @@ def _chars(item: Item) -> int:
             return len(output) if isinstance(output, str) else sum(map(_part_chars, output))
         case Reasoning(content=parts):
             return sum(len(part.text) for part in parts or ())
-        case OpaqueItem(raw=raw):
+        case OpaqueItem(raw=raw) | AdditionalTools(raw=raw):
             return len(raw)
         case _:
             return 0

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -31,7 +32,10 @@ class OpenCall(Struct, frozen=True, kw_only=True):
         call_id: Pairs the call with its output.
         name: The tool's name; the output is rendered under it.
         ordinal: Place among the calls made in a row, from 0: tells apart parallel calls of one
-            tool, without putting random call ids into the prompt.
+            tool, without putting random call ids into the prompt. A call of a tool that has
+            calls open from before (async ones) takes the next place that none of them has, so
+            that an output that comes late can be told from the others. The items before a call
+            decide it, and so it is the same when they are sent again.
         optional: The model may be sampled before the output arrives (async or cut calls).
     """
 
@@ -77,6 +81,7 @@ def pair(
         InvalidRequest: an output without its call, or a second output for one call.
     """
     open_calls = dict(open_before)
+    taken = {(call.name, call.ordinal) for call in open_before.values()}
     seen: set[str] = set()
     kept: list[Item] = []
     answers: list[OpenCall | None] = []
@@ -87,20 +92,25 @@ def pair(
             if call_id in seen or call_id in open_calls or was_called(call_id):
                 continue
             seen.add(call_id)
+            ordinal = row
+            while (item.name, ordinal) in taken:
+                ordinal += 1
+            taken.add((item.name, ordinal))
             open_calls[call_id] = OpenCall(
                 call_id=call_id,
                 name=item.name,
-                ordinal=row,
+                ordinal=ordinal,
                 kind="function" if isinstance(item, FunctionCall) else "custom",
                 optional=bool(item.async_) or item.status == "incomplete",
             )
             row += 1
-        else:
+        elif type(item) is not ConfigurationUpdate:  # which nobody sees
             row = 0
         if isinstance(item, FunctionCallOutput | CustomToolCallOutput):
             answer = open_calls.pop(item.call_id, None)
             if answer is None:
                 raise _unpaired(item.call_id, item.call_id in seen or was_called(item.call_id))
+            taken.discard((answer.name, answer.ordinal))
         kept.append(item)
         answers.append(answer)
     return Paired(items=tuple(kept), answers=tuple(answers), open=open_calls, row=row)

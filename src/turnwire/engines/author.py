@@ -10,11 +10,14 @@ shape follows from token facts alone:
                                        rounds of tool calls since the last user turn than
                                        `tool_calls` asks for; else a message. With `phases` some
                                        words come before the trigger
+    where text may follow the calls    a message too: the model does not wait for their outputs
     then                               a stop token
 """
 
 from __future__ import annotations
 
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Final
 
@@ -27,7 +30,7 @@ from turnwire.engines.constrain import Guide, Guides
 from turnwire.engines.dice import Dice
 from turnwire.engines.reading import Reading
 from turnwire.engines.sampler import Sampler
-from turnwire.engines.vocabulary import CALL, END_OF_TURN, THINK, THINK_END, Vocabulary
+from turnwire.engines.vocabulary import CALL, CALL_END, END_OF_TURN, THINK, THINK_END, Vocabulary
 from turnwire.errors import EngineError
 
 __all__ = ["Author", "Controls", "InvalidHint", "Output", "read_controls"]
@@ -36,6 +39,9 @@ __all__ = ["Author", "Controls", "InvalidHint", "Output", "read_controls"]
 _MAX_SAMPLED = 4096
 # Tokens of what is said before calls.
 _NUM_COMMENTS = 12
+# An event loop that stands still for longer is felt by everybody else.
+_SLOW_SEC = 0.010
+_MAX_NOTED = 256
 
 
 class InvalidHint(EngineError):
@@ -154,12 +160,24 @@ class Author:
         self._vocabulary = vocabulary
         self._special: Final = frozenset(vocabulary.special.values())
         self._call = vocabulary.special[CALL]
+        self._call_end = vocabulary.special[CALL_END]
         self._think = vocabulary.special[THINK]
         self._think_end = vocabulary.special[THINK_END]
         self._end = vocabulary.special[END_OF_TURN]
         self._babble = Babble(vocabulary)
         self._sampler = Sampler(vocabulary, self._babble)
         self._guides = Guides(vocabulary, [self._end])
+        self._cost_sec: OrderedDict[str, float] = OrderedDict()  # by grammar, the last time
+
+    def is_quick(self, reading: Reading, controls: Controls, constraint: Constraint | None) -> bool:
+        """Whether `write` takes no more than some milliseconds.
+
+        Not so where the grammar is new, and has to be compiled, or took its time before. It may
+        be the work of somebody who means harm; a thread is the place for it.
+        """
+        if constraint is None or not _obeys(reading, controls, constraint):
+            return True
+        return self._cost_sec.get(constraint.grammar, _SLOW_SEC) < _SLOW_SEC
 
     def write(
         self,
@@ -170,7 +188,7 @@ class Author:
         stop: frozenset[int],
         limit: int,
     ) -> Output:
-        """Return the answer to the prompt that was read.
+        """Return the answer to the prompt that was read. May be called from any thread.
 
         Args:
             reading: The prompt.
@@ -192,26 +210,32 @@ class Author:
             ids = self._babble.text(b"think" + seed, num_thoughts)
             ids.append(self._think_end)
         room = limit - len(ids)
-        free = constraint is None or constraint.trigger is not None
-        calls = reading.num_call_rounds < controls.tool_calls
-        if constraint is not None and (calls or not free):
-            if free and controls.phases:
+        if constraint is not None and _obeys(reading, controls, constraint):
+            if constraint.trigger is not None and controls.phases:
                 if room <= _NUM_COMMENTS:
                     ids += self._babble.text(b"comment" + seed, room)
                     return _cut_at_stop(Output(ids, "length"), stop)
                 ids += self._babble.text(b"comment" + seed, _NUM_COMMENTS)
                 room -= _NUM_COMMENTS
+            began = time.perf_counter()
             guide = self._guides.start(constraint, reading.last)
             for id_ in ids:
                 guide.commit(id_)
             obedient, whole = self._obey(guide, reading, controls, constraint, ids, room)
             ids += obedient
+            self._note(constraint.grammar, time.perf_counter() - began)
         else:
             whole = controls.output_tokens < room
             ids += self._babble.text(b"text" + seed, min(controls.output_tokens, room))
         if whole:
             ids.append(self._end if self._end in stop or not stop else min(stop))
         return _cut_at_stop(Output(ids, "stop" if whole else "length"), stop)
+
+    def _note(self, grammar: str, cost_sec: float) -> None:
+        # What fails is never noted, and stays slow.
+        self._cost_sec[grammar] = cost_sec
+        if len(self._cost_sec) > _MAX_NOTED:
+            self._cost_sec.popitem(last=False)
 
     def _obey(
         self,
@@ -238,6 +262,8 @@ class Author:
             max_calls=controls.parallel_calls if may_call else 0,
             max_tokens=most,
         )
+        if ended and sampled[-1:] == [self._call_end] and self._sampler.may_speak(guide):
+            sampled += self._babble.text(b"text" + reading.seed(), controls.output_tokens)
         if not ended and most == _MAX_SAMPLED:
             raise EngineError(f"The grammar led to no end within {_MAX_SAMPLED} tokens.")
         spelt = self._respell(opening + sampled)
@@ -281,6 +307,11 @@ class Author:
         while len(ids) > max(start, 1) and not self._vocabulary.is_canonical(ids[start:]):
             ids.pop()
         return ids
+
+
+def _obeys(reading: Reading, controls: Controls, constraint: Constraint) -> bool:
+    """Whether the grammar takes hold: it always does, or calls are wanted."""
+    return constraint.trigger is None or reading.num_call_rounds < controls.tool_calls
 
 
 def _cut_at_stop(output: Output, stop: frozenset[int]) -> Output:

@@ -26,6 +26,7 @@ costs microseconds where the torch way compiles kernels).
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 from enum import Enum
@@ -36,7 +37,7 @@ import llguidance.numpy
 import numpy as np
 from numpy.typing import NDArray
 
-from turnwire.constraint import Constraint
+from turnwire.constraint import LIMITS, Constraint
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.errors import EngineError
 
@@ -58,7 +59,7 @@ class _State(Enum):
 
 
 class Guides:
-    """Makes guides over one vocabulary; keeps the grammars it compiled. Not thread-safe."""
+    """Makes guides over one vocabulary, in any thread; keeps the grammars it compiled."""
 
     def __init__(self, vocabulary: Vocabulary, stop: Iterable[int], *, capacity: int = 256) -> None:
         """Prepare; nothing is compiled before the first `start`.
@@ -75,6 +76,7 @@ class Guides:
         self._capacity = capacity
         self._compiled: OrderedDict[str, Any] = OrderedDict()
         self._tokenizer: Any = None
+        self._lock = threading.Lock()
         self.only_stop = self._fixed_mask(allowed=False)
         self.all_but_stop = self._fixed_mask(allowed=True)
 
@@ -91,19 +93,27 @@ class Guides:
         return Guide(self, constraint, self._matcher(constraint.grammar), prompt_last_id)
 
     def _matcher(self, grammar: str) -> Any:
-        compiled = self._compiled.get(grammar)
-        if compiled is None:
+        with self._lock:
             if self._tokenizer is None:
                 self._tokenizer = _build_tokenizer(self.vocabulary, self.stop)
-            compiled = llguidance.LLMatcher(self._tokenizer, grammar, log_level=0)
+            compiled = self._compiled.get(grammar)
+            if compiled is not None:
+                self._compiled.move_to_end(grammar)
+        if compiled is None:
+            compiled = llguidance.LLMatcher(
+                self._tokenizer,
+                grammar,
+                log_level=0,
+                limits=llguidance.LLParserLimits(**LIMITS),
+            )
             if compiled.is_error():
                 raise GrammarError(f"The grammar does not compile: {compiled.get_error()}")
-            self._compiled[grammar] = compiled
-            if len(self._compiled) > self._capacity:
-                self._compiled.popitem(last=False)
-        else:
-            self._compiled.move_to_end(grammar)
-        # Compiling costs a millisecond, a copy half a microsecond.
+            with self._lock:
+                self._compiled[grammar] = compiled
+                if len(self._compiled) > self._capacity:
+                    self._compiled.popitem(last=False)
+        # Compiling costs a millisecond, a copy half a microsecond. What is copied is never used
+        # otherwise, so that two threads may copy it at once.
         return compiled.deep_copy()
 
     def _fixed_mask(self, *, allowed: bool) -> Mask:
@@ -189,6 +199,7 @@ class Guide:
 
         Raises:
             ValueError: the constraint does not allow the token; the guide is of no more use.
+            GrammarError: the grammar grew beyond llguidance's limits.
         """
         match self._state:
             case _State.HELD:
@@ -227,6 +238,10 @@ class Guide:
                 raise ValueError(f"token {id_} would end the output too early")
             self._state = _State.ENDED
         elif self._matcher.is_stopped() or not self._matcher.consume_token(id_):
+            # A grammar that forces text without end says so now, and refuses every token.
+            reason = self._matcher.get_error()
+            if "limit" in reason:
+                raise GrammarError(f"The grammar cannot be followed: {reason}")
             raise ValueError(f"token {id_} is not allowed here")
 
     def _held_mask(self) -> Mask:

@@ -35,6 +35,7 @@ class Sampler:
         self._quote = spelt[b'"']
         self._closers = (spelt[b"}"], spelt[b"]"])
         self._comma = spelt[b","]
+        self._newline = spelt[b"\n"]
         # No place outside a string takes both of these in JSON (true, false, null).
         self._letters = (spelt[b"q"], spelt[b"z"])
         special = set(vocabulary.special.values())
@@ -59,10 +60,18 @@ class Sampler:
         mask = guide.mask()
         return mask is not None and bool(mask[self._call]) and not (mask & self._no_special).any()
 
+    def may_speak(self, guide: Guide) -> bool:
+        """Whether the output may end here, and may go on in free text too."""
+        mask = guide.mask() if guide.may_stop else None
+        return mask is not None and all(mask[letter] for letter in self._letters)
+
     def sample(
         self, guide: Guide, dice: Dice, *, num_calls: int, max_calls: int, max_tokens: int
     ) -> tuple[list[int], bool]:
         """Follow `guide` to an end; return the ids, without a stop token, and whether it ended.
+
+        Behind a call the end is where free text could follow; an answer of another form, which
+        the grammar lets follow, is written.
 
         Args:
             guide: Held by its grammar; it is used up.
@@ -84,8 +93,14 @@ class Sampler:
                 if mask is None:
                     raise ValueError("the guide is not held by its grammar")
                 call_next = mask[self._call]
-                if guide.may_stop and (
-                    num_calls >= max_calls if call_next else dice.roll(8) <= len(ids) // 2
+                # A model that does not wait for its call's output has more to say.
+                more = ids[-1:] == [self._call_end] and bool((mask & self._no_special).any())
+                if more and num_calls >= max_calls and self.may_speak(guide):
+                    return ids, True
+                if (
+                    guide.may_stop
+                    and not more
+                    and (num_calls >= max_calls if call_next else dice.roll(8) <= len(ids) // 2)
                 ):
                     return ids, True
                 if call_next and (num_calls < max_calls or not (mask & self._no_special).any()):
@@ -108,6 +123,9 @@ class Sampler:
         if in_text > dice.roll(4):
             if mask[self._call_end]:
                 return self._call_end
+            # No string takes a line end as it is: this is text in lines, and a line may end.
+            if mask[self._newline] and last != [self._newline]:
+                return self._newline
             # A quote that did not end the text is not tried twice.
             if mask[self._quote] and last != [self._quote]:
                 return self._quote
@@ -126,7 +144,7 @@ class Sampler:
         """One more token where only some are allowed: structure, a number, a fixed choice."""
         in_number = self._vocabulary.decode(last)[-1:].isdigit()
         if dice.roll(16) < 4 + num_written // 2 or (in_number and dice.roll(2)):
-            for closer in self._closers:
+            for closer in (self._call_end, *self._closers):
                 if mask[closer]:
                     return closer
             if in_number and mask[self._comma]:

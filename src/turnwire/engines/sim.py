@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from types import MappingProxyType
 
 from msgspec import Struct
@@ -238,13 +239,16 @@ class SimEngine:
             prompt = self._reader.read(request.prompt)
             num_cached = self._find(request, prompt)
             room = self._profile.window - prompt.length
-            output = self._author.write(
+            write = partial(
+                self._author.write,
                 prompt,
                 controls,
                 request.constraint,
                 stop=request.stop,
                 limit=min(room, request.max_new_tokens or room),
             )
+            quick = self._author.is_quick(prompt, controls, request.constraint)
+            output = write() if quick else await asyncio.to_thread(write)
             await self._sleep(
                 self._profile.prefill_sec(prompt.length - num_cached) + controls.stall_sec
             )

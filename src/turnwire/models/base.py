@@ -16,7 +16,7 @@ from turnwire.models.takes import Takes
 from turnwire.parts import Finished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import PlainTextFormat, TextFormat
-from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
+from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet, join
 
 __all__ = [
     "Model",
@@ -33,6 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         owner: Whose turn it is; prefix caches are not shared between owners.
         instructions: This request's own; they never carry over.
+        tools: The request's own, which stand in front of the conversation.
+        added: Those that the conversation added; they stand in it.
         effort: Reasoning effort, or None for no reasoning.
         presence_penalty: -2 to 2.
         frequency_penalty: -2 to 2.
@@ -48,6 +50,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     owner: str = "local"
     instructions: str | None = None
     tools: ToolSet = EMPTY_TOOL_SET
+    added: ToolSet = EMPTY_TOOL_SET
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     text_format: TextFormat = PlainTextFormat()
@@ -61,6 +64,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     session: str = ""
     hints: Mapping[str, str] = {}
     warm_up: bool = False
+
+    @property
+    def all_tools(self) -> ToolSet:
+        """Every tool that may be called, as far as `tool_choice` lets it."""
+        return join(self.tools, self.added)
 
 
 RenderMode = Literal["append", "prefix", "full"]

@@ -247,7 +247,7 @@ class TokenModel:
     # -- decoding
 
     def _constraint(self, settings: Settings, thinking: bool) -> Constraint | None:
-        tools, choice, text = settings.tools, settings.tool_choice, settings.text_format
+        tools, choice, text = settings.all_tools, settings.tool_choice, settings.text_format
         if isinstance(text, PlainTextFormat) and (not tools.offered or choice.mode == "none"):
             return None
         key = (
@@ -334,7 +334,7 @@ class PreparedTokens:
         """Yield the parts of one response, `Finished` last; see `Prepared.respond`."""
         settings = self._settings
         # What looks like a call is text where calls are ruled out.
-        offered = settings.tools.offered if settings.tool_choice.mode != "none" else {}
+        offered = settings.all_tools.offered if settings.tool_choice.mode != "none" else {}
         renderer = self._model.renderer
         parser = renderer.parser(offered, thinking=self._thinking)
         wanted = self._request.top_logprobs is not None

@@ -11,16 +11,19 @@ alive.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, structs
 from msgspec.json import Encoder
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
+    FormatUpdate,
     FunctionCall,
     FunctionCallOutput,
     InputFile,
@@ -40,7 +43,8 @@ from turnwire.protocol.items import (
     Role,
     SummaryText,
 )
-from turnwire.protocol.requests import ABSENT
+from turnwire.protocol.requests import ABSENT, JsonSchemaFormat
+from turnwire.protocol.tool_codec import decode_tools, single_line
 from turnwire.protocol.validation import FAULTS, CheckedDecoder
 
 __all__ = ["MAX_ITEMS", "decode_items", "encode_item", "encode_part"]
@@ -78,7 +82,16 @@ _WireItem: TypeAlias = (
     | CustomToolCallOutput
     | Reasoning
     | ItemReference
+    | ConfigurationUpdate
 )
+
+
+class _WireTools(Struct, kw_only=True):
+    """`additional_tools`; its tools are decoded by themselves."""
+
+    id: str | None = None
+    role: Literal["developer"]
+    tools: list[Raw]
 
 
 class _Head(Struct):
@@ -110,7 +123,9 @@ _TYPED: Final[dict[str, CheckedDecoder[Any]]] = {
     "custom_tool_call_output": CheckedDecoder[CustomToolCallOutput](CustomToolCallOutput),
     "reasoning": CheckedDecoder[Reasoning](Reasoning),
     "item_reference": CheckedDecoder[ItemReference](ItemReference),
+    "configuration_update": CheckedDecoder[ConfigurationUpdate](ConfigurationUpdate),
 }
+_TOOLS: Final = CheckedDecoder[_WireTools](_WireTools)
 _ENCODER: Final = Encoder()
 
 
@@ -138,8 +153,10 @@ def decode_items(raw: Raw, param: str = "input") -> tuple[Item, ...]:
 
 
 def encode_item(item: Item) -> bytes:
-    """Encode one item as the wire has it; an opaque one as it came, byte for byte."""
-    return item.raw if type(item) is OpaqueItem else _ENCODER.encode(item)
+    """Encode one item as the wire has it; one that was not taken apart as it came."""
+    if isinstance(item, OpaqueItem | AdditionalTools):
+        return item.raw
+    return _ENCODER.encode(item)
 
 
 def encode_part(part: ContentPart | SummaryText | ReasoningText) -> bytes:
@@ -168,6 +185,8 @@ def _decode_element(raw: Raw, param: str, index: int) -> Item:
             return ItemReference(id=head.id)
         else:
             raise _missing(f"{where}.type")
+    if kind == "additional_tools":
+        return _additional_tools(raw, where)
     decoder = _TYPED.get(kind)
     if decoder is None:
         return OpaqueItem(type=kind, id=head.id, raw=bytes(raw))
@@ -185,7 +204,34 @@ def _finish(item: _BareMessage | Item, param: str, index: int) -> Item:
         )
     if type(item) is ItemReference and item.id is None:
         raise _missing(f"{param}[{index}].id")
+    if type(item) is ConfigurationUpdate:
+        return _configuration_update(item, f"{param}[{index}]")
     return item
+
+
+def _additional_tools(raw: Raw, where: str) -> AdditionalTools:
+    wire = _TOOLS.decode(raw, where)
+    given = _KEYS.decode(raw, where)["tools"]
+    tools = decode_tools(given, param=f"{where}.tools")
+    return AdditionalTools(id=wire.id, raw=bytes(single_line(bytes(raw))), tools=tools)
+
+
+def _configuration_update(item: ConfigurationUpdate, where: str) -> ConfigurationUpdate:
+    if item.reasoning is None and item.text is None:
+        raise InvalidRequest(
+            f"'{where}' must set 'reasoning', 'text' or both; it sets neither.",
+            code="missing_required_parameter",
+            param=where,
+        )
+    chosen = item.text.format if item.text is not None else None
+    if not isinstance(chosen, JsonSchemaFormat):
+        return item
+    if bytes(chosen.schema)[:1] != b"{":
+        param = f"{where}.text.format.schema"
+        raise InvalidRequest(f"'{param}' must be an object.", code="invalid_type", param=param)
+    # A view of the request's bytes otherwise.
+    schema = single_line(bytes(chosen.schema))
+    return structs.replace(item, text=FormatUpdate(format=structs.replace(chosen, schema=schema)))
 
 
 def _content(content: str | tuple[_WirePart, ...], role: Role) -> tuple[ContentPart, ...]:

@@ -14,12 +14,19 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Raw, Struct, field
 
+from turnwire.protocol.requests import Effort, TextFormat
+from turnwire.protocol.tools import ToolSet
+
 __all__ = [
+    "AdditionalTools",
     "AssistantPart",
     "CacheBreakpoint",
+    "ConfigurationUpdate",
     "ContentPart",
     "CustomToolCall",
     "CustomToolCallOutput",
+    "EffortUpdate",
+    "FormatUpdate",
     "FunctionCall",
     "FunctionCallOutput",
     "InputFile",
@@ -187,6 +194,47 @@ class ItemReference(_Item, tag="item_reference", frozen=True, kw_only=True):
     """Stands for an item the server already knows; `codec` lets none pass without an id."""
 
 
+class EffortUpdate(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`reasoning` of a configuration update; without an effort the request's own holds again."""
+
+    effort: Effort | None = None
+
+
+class FormatUpdate(Struct, frozen=True, kw_only=True):
+    """`text` of a configuration update."""
+
+    format: TextFormat
+
+
+class ConfigurationUpdate(_Item, tag="configuration_update", frozen=True, kw_only=True):
+    """Sets the effort, the text format or both for later responses, until another one does."""
+
+    reasoning: EffortUpdate | None = None
+    text: FormatUpdate | None = None
+
+
+class AdditionalTools(Struct, frozen=True, kw_only=True, eq=False):
+    """Tools that the developer adds in the middle of a history (`additional_tools`).
+
+    Two are equal if their JSON is; where in a request each of them stood does not count.
+
+    Attributes:
+        id: Its `id` field, if it has one.
+        raw: The whole JSON object, on one line.
+        tools: Its `tools`, decoded.
+    """
+
+    id: str | None = None
+    raw: bytes
+    tools: ToolSet
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AdditionalTools) and other.raw == self.raw
+
+    def __hash__(self) -> int:
+        return hash(self.raw)
+
+
 class OpaqueItem(Struct, frozen=True, kw_only=True):
     """An item of a type we do not interpret, kept byte for byte.
 
@@ -209,5 +257,7 @@ Item = (
     | CustomToolCallOutput
     | Reasoning
     | ItemReference
+    | ConfigurationUpdate
+    | AdditionalTools
     | OpaqueItem
 )

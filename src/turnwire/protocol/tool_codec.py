@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Annotated, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 from msgspec.json import Encoder
 
 from turnwire.errors import InvalidJson, InvalidRequest
@@ -37,6 +37,7 @@ class _Tool(Struct, kw_only=True):
     name: _ToolName
     description: str | None = None
     allowed_callers: _Callers | None = None
+    async_: bool | None = field(default=None, name="async")
 
     @property
     def callable(self) -> bool:
@@ -99,12 +100,13 @@ TRUE: Final = Raw(b"true")
 FALSE: Final = Raw(b"false")
 
 
-def decode_tools(raw: Raw, known: ToolSet | None = None) -> ToolSet:
+def decode_tools(raw: Raw, known: ToolSet | None = None, *, param: str = "tools") -> ToolSet:
     """Decode `tools`.
 
     Args:
         raw: The JSON value, or `ABSENT`.
         known: The set of an earlier turn: returned itself if it came from the same bytes.
+        param: Its path in the request, for errors.
 
     Raises:
         InvalidRequest: with the path of the field at fault.
@@ -112,12 +114,12 @@ def decode_tools(raw: Raw, known: ToolSet | None = None) -> ToolSet:
     given = bytes(raw)
     if known is not None and given == known.raw:
         return known
-    elements = _TOOLS.decode(given, "tools") if given else None
+    elements = _TOOLS.decode(given, param) if given else None
     if not elements:
         return EMPTY_TOOL_SET
     collected = _Collected()
     for index, element in enumerate(elements):
-        collected.take(element, f"tools[{index}]")
+        collected.take(element, f"{param}[{index}]")
     return ToolSet(
         raw=given,
         offered=collected.offered(),
@@ -221,7 +223,10 @@ class _Collected:
                 description=tool.description or "",
                 parameters=None if tool.parameters is None else bytes(keys["parameters"]),
                 strict=strict,
+                strict_asked=tool.strict is True,
                 namespace=namespace,
+                is_async=tool.async_ is True,
+                path=where,
             ),
             where,
         )
@@ -242,6 +247,8 @@ class _Collected:
                 description=tool.description or "",
                 grammar=(form.syntax, form.definition) if isinstance(form, _Grammar) else None,
                 namespace=namespace,
+                is_async=tool.async_ is True,
+                path=where,
             ),
             where,
         )
@@ -260,6 +267,12 @@ class _Collected:
                     self.left_out.append(kind)
 
     def _offer(self, tool: _Tool, offered: OfferedTool, where: str) -> None:
+        if tool.async_ and "programmatic" in (tool.allowed_callers or ()):
+            raise InvalidRequest(
+                f"'{where}.async' must not be true for a tool that programs may call: they wait "
+                "for its output.",
+                param=f"{where}.async",
+            )
         if not tool.callable:
             self.left_out.append(offered.kind)
             return

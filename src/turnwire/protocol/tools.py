@@ -11,7 +11,7 @@ from typing import Literal
 
 from msgspec import Raw, Struct
 
-__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet", "qualified"]
+__all__ = ["EMPTY_TOOL_SET", "OfferedTool", "ToolChoice", "ToolSet", "join", "qualified"]
 
 
 def qualified(name: str, namespace: str | None) -> str:
@@ -31,6 +31,9 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
         strict: Whether decoding is constrained to `parameters`.
         grammar: Custom tools only: (syntax, definition), or None for free text.
         namespace: The namespace tool it came out of, if any; the call item carries it.
+        is_async: The model goes on after the call; its output may come in any later turn.
+        strict_asked: Whether the request says `strict: true`, in so many words.
+        path: Where the request defines it, for errors: `tools[2]`; "" if no request did.
     """
 
     name: str
@@ -40,6 +43,9 @@ class OfferedTool(Struct, frozen=True, kw_only=True):
     strict: bool = True
     grammar: tuple[Literal["lark", "regex"], str] | None = None
     namespace: str | None = None
+    is_async: bool = False
+    strict_asked: bool = False
+    path: str = ""
 
     @property
     def call_name(self) -> str:
@@ -64,8 +70,30 @@ class ToolSet(Struct, frozen=True, kw_only=True):
     echo: Raw
     left_out: tuple[str, ...] = ()
 
+    @property
+    def has_grammar(self) -> bool:
+        """Whether a tool brings a grammar, which may be costly to compile."""
+        return any(tool.grammar is not None for tool in self.offered.values())
+
 
 EMPTY_TOOL_SET = ToolSet(raw=b"", offered={}, echo=Raw(b"[]"))
+
+
+def join(tools: ToolSet, added: ToolSet) -> ToolSet:
+    """A request's tools and those its history added, as one set with the request's echo.
+
+    Args:
+        tools: The request's.
+        added: Of other names than those.
+    """
+    if not added.offered:
+        return tools
+    return ToolSet(
+        raw=tools.raw + added.raw,
+        offered={**tools.offered, **added.offered},
+        echo=tools.echo,
+        left_out=tools.left_out,
+    )
 
 
 class ToolChoice(Struct, frozen=True, kw_only=True):

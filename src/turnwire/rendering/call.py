@@ -1,11 +1,15 @@
-"""A tool call as the model writes it: one JSON object between `<tool_call>` and `</tool_call>`.
+"""A tool call as the model writes it, between `<tool_call>` and `</tool_call>`.
 
     {"name": "read_file", "arguments": {"path":"a.txt"}}     a function: its arguments, verbatim
-    {"name": "run_sql", "input": "select 1"}                 a custom tool: its input, as a string
+    apply_patch⏎*** Begin Patch⏎...                          a custom tool: its input, verbatim
 
-`write` makes it, `CallReader` reads it while it arrives. The reader takes any whitespace around
-the signs of the outer object, and whatever follows the arguments; it insists on `name` first
-and on the name of an offered tool, because a client is never asked to run what it did not offer.
+A function's call is one JSON object. A custom tool's is its name on a line of its own, and all
+that follows is the input: as no character of it is escaped, a grammar of the input is a grammar of
+the tokens, and the input may hold any text, because the special token that ends it is no text.
+
+`write` makes a call, `CallReader` reads it while it arrives. The reader takes any whitespace around
+the signs of the JSON object, and whatever follows the arguments; it insists on `name` first and on
+the name of an offered tool, because a client is never asked to run what it did not offer.
 """
 
 from __future__ import annotations
@@ -27,9 +31,8 @@ MAX_HEADER_CHARS = 512  # names have at most 128; the rest is room for whitespac
 
 
 def opening(name: str, kind: str) -> str:
-    """A call's text up to its arguments or input; `}` ends the call after them."""
-    key = "arguments" if kind == "function" else "input"
-    return f'{{"name": {_quote(name)}, "{key}": '
+    """A call's text up to its arguments or input. A function's call ends with `}` after them."""
+    return f'{{"name": {_quote(name)}, "arguments": ' if kind == "function" else f"{name}\n"
 
 
 def write(item: FunctionCall | CustomToolCall) -> str:
@@ -37,25 +40,18 @@ def write(item: FunctionCall | CustomToolCall) -> str:
     name = qualified(item.name, item.namespace)
     if isinstance(item, FunctionCall):
         return f"{opening(name, 'function')}{item.arguments}}}"
-    return f"{opening(name, 'custom')}{_quote(item.input)}}}"
+    return opening(name, "custom") + item.input
 
 
 def _quote(text: str) -> str:
     return msgspec.json.encode(text).decode()
 
 
-def _prefixes(atoms: list[str]) -> str:
-    """A pattern that matches whatever may still grow into all `atoms` in a row."""
-    pattern = ""
-    for atom in reversed(atoms):
-        pattern = f"(?:{atom}{pattern})?" if pattern else f"(?:{atom})?"
-    return pattern
-
-
-_COMMON = (r"\s*", r"\{", r"\s*", '"name"', r"\s*", ":", r"\s*", '"', r'([^"\\\x00-\x1f]*)', '"')
-_VALUE = (r"\s*", ":", r"\s*")
-_BEFORE_ARGUMENTS = (*_COMMON, r"\s*", ",", r"\s*", '"arguments"', *_VALUE, r"\{")
-_BEFORE_INPUT = (*_COMMON, r"\s*", ",", r"\s*", '"input"', *_VALUE, '"')
+_BEFORE_ARGUMENTS = (
+    *(r"\s*", r"\{", r"\s*", '"name"', r"\s*", ":", r"\s*", '"', r'([^"\\\x00-\x1f]*)', '"'),
+    *(r"\s*", ",", r"\s*", '"arguments"', r"\s*", ":", r"\s*", r"\{"),
+)
+_BEFORE_INPUT = (r"\s*", r"([^\s{}\"\\]+)", r"[ \t]*", r"\r?", r"\n")
 
 
 def _unfinished(atoms: tuple[str, ...]) -> str:
@@ -73,36 +69,6 @@ _INPUT = re.compile("".join(_BEFORE_INPUT))
 _MAY_OPEN = re.compile(f"{_unfinished(_BEFORE_ARGUMENTS)}|{_unfinished(_BEFORE_INPUT)}")
 _STRUCTURE = re.compile(r'["{}\[\]]')
 _STRING_END = re.compile(r'["\\]')
-_HEX = re.compile(r"[0-9a-fA-F]*")
-_LOW_SURROGATE = re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})")
-_MAY_BE_LOW_SURROGATE = re.compile(r"(?:\\(?:u(?:[dD](?:[c-fC-F][0-9a-fA-F]{0,2})?)?)?)?")
-_SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-def _unescape(text: str, at: int) -> tuple[str, int] | None:
-    """Read the JSON escape at `text[at]`, a backslash; None if more text is needed.
-
-    Returns:
-        What it stands for, and where the text goes on. Half of a surrogate pair and digits
-        that are none become U+FFFD.
-    """
-    if at + 1 == len(text):
-        return None
-    sign = text[at + 1]
-    if sign != "u":
-        return _SHORT_ESCAPES.get(sign, sign), at + 2
-    digits = text[at + 2 : at + 6]
-    if not _HEX.fullmatch(digits):
-        return _REPLACEMENT, at + 2
-    if len(digits) < 4:
-        return None
-    code, end = int(digits, 16), at + 6
-    if 0xD800 <= code < 0xDC00:
-        if low := _LOW_SURROGATE.match(text, end):
-            return chr(0x10000 + ((code & 0x3FF) << 10) + (int(low.group(1), 16) & 0x3FF)), end + 6
-        return None if _MAY_BE_LOW_SURROGATE.fullmatch(text, end) else (_REPLACEMENT, end)
-    return _REPLACEMENT if 0xDC00 <= code < 0xE000 else chr(code), end
 
 
 class State(Enum):
@@ -110,7 +76,7 @@ class State(Enum):
 
     HEADER = "header"  # the name is not whole, or its value has not begun
     ARGUMENTS = "arguments"  # inside a function's arguments
-    INPUT = "input"  # inside a custom tool's input string
+    INPUT = "input"  # inside a custom tool's input
     AFTER = "after"  # the value is whole; the rest says nothing
     TEXT = "text"  # it is no call, and stays text
 
@@ -142,7 +108,7 @@ class CallReader:
             case State.ARGUMENTS:
                 return self._feed_arguments(text)
             case State.INPUT:
-                return self._feed_input(text)
+                return [CallArguments(text)] if text else []
             case State.TEXT:
                 return [TextDelta(text)] if text else []
             case State.AFTER:
@@ -153,14 +119,10 @@ class CallReader:
     def close(self) -> list[Part]:
         """The call's end: a body that never became a call is text."""
         held, self._held = self._held, ""
-        match self.state:
-            case State.HEADER if held:
-                self.state = State.TEXT
-                return [TextDelta(held)]
-            case State.INPUT if held:  # the string broke off in an escape
-                return [CallArguments(_REPLACEMENT)]
-            case _:
-                return []
+        if self.state is not State.HEADER or not held:
+            return []
+        self.state = State.TEXT
+        return [TextDelta(held)]
 
     def _feed_header(self, text: str) -> list[Part]:
         held = self._held = self._held + text
@@ -174,13 +136,15 @@ class CallReader:
         if tool is None or (tool.kind == "function") != (arguments is not None):
             return self._give_up()
         self._held = ""
-        started = CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace)
+        started = CallStarted(
+            tool.call_name, new_id("call"), tool.kind, tool.namespace, tool.is_async
+        )
         if arguments:
             self.state = State.ARGUMENTS
             # The brace that opens the arguments is theirs.
             return [started, *self._feed_arguments(held[found.end() - 1 :])]
         self.state = State.INPUT
-        return [started, *self._feed_input(held[found.end() :])]
+        return [started, *self.feed(held[found.end() :])]
 
     def _give_up(self) -> list[Part]:
         held, self._held = self._held, ""
@@ -210,26 +174,3 @@ class CallReader:
                         text = text[:at]
                         break
         return [CallArguments(text)] if text else []
-
-    def _feed_input(self, text: str) -> list[Part]:
-        text = self._held + text
-        self._held = ""
-        at = 0
-        plain: list[str] = []
-        while found := _STRING_END.search(text, at):
-            plain.append(text[at : found.start()])
-            at = found.start()
-            if found.group() == '"':
-                self.state = State.AFTER
-                at = len(text)
-                break
-            escape = _unescape(text, at)
-            if escape is None:
-                self._held = text[at:]
-                at = len(text)
-                break
-            sign, at = escape
-            plain.append(sign)
-        plain.append(text[at:])
-        decoded = "".join(plain)
-        return [CallArguments(decoded)] if decoded else []

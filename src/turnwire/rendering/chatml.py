@@ -19,11 +19,13 @@ Inside an assistant's turn:
     message           its text, bare; a message behind a message opens another turn
     reasoning         <think>TEXT</think>
     call              <tool_call>{"name": NAME, "arguments": ARGUMENTS}</tool_call>
+    custom call       <tool_call>NAME\nINPUT</tool_call>
 
 Everything else is a closed turn: messages under their role, outputs under `tool NAME`, or
 `tool NAME ORDINAL` from the second of several parallel calls on, items that we do not know
-under `system`. An incomplete call, reasoning without text and an assistant's message without
-text render to nothing.
+under `system`. Tools that are added stand in a developer's turn, as they would in the preamble. An
+incomplete call, reasoning without text, an assistant's message without text and an update of the
+configuration render to nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ from msgspec import Struct
 from turnwire.constraint import Constraint
 from turnwire.errors import ConfigError
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -135,7 +139,7 @@ class Renderer:
         if missing:
             raise ConfigError(f"the tokenizer has no special token {', '.join(missing)}")
         self.tokenizer = tokenizer
-        self.fingerprint = f"chatml-1:{tokenizer.fingerprint}"
+        self.fingerprint = f"chatml-2:{tokenizer.fingerprint}"
         marks = self.marks = Marks(*(tokenizer.special[name] for name in _MARK_NAMES))
         self.special_ids = frozenset(tokenizer.special.values())
         self.stop = frozenset((marks.end, marks.end_of_text))
@@ -262,6 +266,10 @@ class Renderer:
                 if item.status == "incomplete":
                     return turn  # it must never run, so the model need not see it
                 kind, text = Last.CALL, call.write(item)
+            case ConfigurationUpdate():
+                return turn  # what it sets shows in how the model goes on
+            case AdditionalTools() if not item.tools.offered:
+                return turn
             case _:
                 if turn.is_open:
                     pieces.append(self._close)
@@ -292,6 +300,8 @@ def _closed_turn(item: Item, label: Label | None) -> str:
                 ("tool", *([name] if name else []), *([str(ordinal)] if ordinal else []))
             )
             return f"{role}\n{text}"
+        case AdditionalTools():
+            return f"developer\n{_tools_section(item.tools.offered.values())}"
         case OpaqueItem():
             return f"system\n[{item.type}] {item.raw.decode('utf-8', 'replace')}"
         case ItemReference():
@@ -325,14 +335,17 @@ def _reasoning_text(item: Reasoning) -> str:
     return "\n\n".join([part.text for part in item.summary])
 
 
-_HOW_TO_CALL = (
-    'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}, or '
-    '{"name": NAME, "input": STRING} for a tool that takes an input. The tools:'
+_HOW_TO_CALL = 'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}.'
+_HOW_TO_GIVE_INPUT = (
+    "Call a tool that takes an input with its name on a line of its own, then the input as it is."
 )
 
 
 def _tools_section(tools: Iterable[OfferedTool]) -> str:
-    return "\n".join(("# Tools", _HOW_TO_CALL, *map(_tool_line, tools)))
+    how = dict.fromkeys(
+        _HOW_TO_CALL if tool.kind == "function" else _HOW_TO_GIVE_INPUT for tool in tools
+    )
+    return "\n".join(("# Tools", *how, *map(_tool_line, tools)))
 
 
 def _tool_line(tool: OfferedTool) -> str:

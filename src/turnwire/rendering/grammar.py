@@ -12,26 +12,32 @@ obeys one without understanding it (a random one, say) still ends soon.
 | auto             | json         | JSON or calls, from the first token                     |
 | required         | any          | calls, from the first token                             |
 
-With `parallel` there may be several calls, else one. Arguments obey the tool's schema where the
-tool is strict and are any JSON object where it is not.
+With `parallel` there may be several calls, else one. Behind a call of an async tool the model may
+go on in the text format, and then call again; behind any other only calls follow, because the
+model waits for an output. Arguments obey the tool's schema where the tool is strict and are any
+JSON object where it is not. A custom tool's input obeys its grammar, if it has one.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import llguidance.numpy
 import msgspec
-from llguidance import LLMatcher
-from msgspec import Struct, structs
+from llguidance import LLMatcher, LLParserLimits, regex_to_lark
+from msgspec import structs
 
-from turnwire.constraint import Constraint
+from turnwire.constraint import LIMITS, Constraint
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat, TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering import call
+from turnwire.rendering.depth import MAX_SCHEMA_DEPTH, schema_depth
+from turnwire.rendering.lark import MAX_DEFINITION_CHARS, LarkError, embeddable
 from turnwire.rendering.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -45,6 +51,10 @@ _ANY_OBJECT: Schema = {"type": "object"}
 # oneOf is obeyed as anyOf: an intersection of complements is beyond a token grammar.
 _COMPACT = {"whitespace_flexible": False, "coerce_one_of": True}
 _MAX_REASON_CHARS = 300
+_ANY_TEXT: Final = "/(?s:.*)/"
+_SOME_TEXT: Final = "/(?s:.+)/"
+_PICTURE: Final = re.compile(r"\n *\d+ \| .*", re.DOTALL)
+_PLACE: Final = re.compile(r"\A(?:at )?(\d+)\(\d+\): ")
 
 
 def constraint(
@@ -75,7 +85,7 @@ def constraint(
             strictness is tried (protocol.md section 2.1) and those keywords are left out.
     """
     callable_tools = _callable(tools, tool_choice)
-    schemas = _argument_schemas(renderer.tokenizer, tools, callable_tools, every_schema)
+    values = _values(renderer.tokenizer, tools, callable_tools, every_schema)
     text_schema = _text_schema(renderer.tokenizer, text_format)
     marks = renderer.marks
     free_span = (marks.think, marks.end_think) if thinking_possible else None
@@ -89,14 +99,26 @@ def constraint(
         trigger = marks.tool_call
     elif text_schema is not None:
         rules.append(f"start: text | {calls}" if callable_tools else "start: text")
-        rules.append(f"text: {_embed(text_schema)}")
     else:
         return None
     if callable_tools:
-        more = f" ({calls.replace('calls', 'call')})*" if parallel else ""
-        rules.append(f"calls: call{more}")
-        rules += _call_rules(callable_tools, schemas, marks.end_tool_call)
-    return Constraint(grammar="\n".join(rules) + "\n", trigger=trigger, free_span=free_span)
+        more = calls.replace("calls", "call") if parallel else None
+        rules += _order_rules(callable_tools, more, calls if parallel else None)
+        rules += _call_rules(callable_tools, values, marks.end_tool_call)
+    if text_schema is not None:
+        rules.append(f"text: {_embed(text_schema)}")
+    elif any(tool.is_async for tool in callable_tools):
+        rules.append(f"text: {_SOME_TEXT}")
+    made = "\n".join(rules) + "\n"
+    if any(tool.grammar for tool in callable_tools):
+        # Each by itself is within its limits; all of them together may not be.
+        problem = _problem(renderer.tokenizer, made)
+        if problem:
+            raise InvalidRequest(
+                f"The grammars of 'tools' are too large together: {_reason(problem)}",
+                param="tools",
+            )
+    return Constraint(grammar=made, trigger=trigger, free_span=free_span)
 
 
 def _callable(tools: ToolSet, tool_choice: ToolChoice) -> list[OfferedTool]:
@@ -112,86 +134,103 @@ def _callable(tools: ToolSet, tool_choice: ToolChoice) -> list[OfferedTool]:
     return found
 
 
-def _call_rules(
-    tools: Sequence[OfferedTool], schemas: Mapping[str, Schema], end_tool_call: int
+def _order_rules(
+    tools: Sequence[OfferedTool], more: str | None, again: str | None
 ) -> Iterator[str]:
+    """What may follow what. `more` and `again` open a call, and are None where one is all."""
+    plain = [f"call{n}" for n, tool in enumerate(tools) if not tool.is_async]
+    later = [f"call{n}" for n, tool in enumerate(tools) if tool.is_async]
     yield "call: " + " | ".join(f"call{n}" for n in range(len(tools)))
+    rest = f" ({more})*" if more else ""
+    if not later:
+        yield f"calls: call{rest}"
+        return
+    yield f"later: {' | '.join(later)}"
+    going_on = f"later text? ({again})?" if again else "later text?"
+    if plain:
+        yield f"plain: {' | '.join(plain)}"
+        yield f"calls: plain{rest} | {going_on}"
+    else:
+        yield f"calls: {going_on}"
+
+
+def _call_rules(
+    tools: Sequence[OfferedTool], values: Mapping[str, str], end_tool_call: int
+) -> Iterator[str]:
     for n, tool in enumerate(tools):
         before = json.dumps(call.opening(tool.name, tool.kind))
-        yield f'call{n}: {before} value{n} "}}" <[{end_tool_call}]>'
-        yield f"value{n}: {_embed(schemas[tool.name])}"
+        after = '"}" ' if tool.kind == "function" else ""
+        yield f"call{n}: {before} value{n} {after}<[{end_tool_call}]>"
+        yield f"value{n}: {values[tool.name]}"
 
 
 def _embed(schema: Schema) -> str:
     return "%json " + json.dumps(schema)
 
 
-class _Declared(Struct, frozen=True):
-    """A tool as the request spelled it; namespaces hold tools of their own."""
-
-    type: str = ""
-    strict: bool | None = None
-    tools: tuple[_Declared, ...] = ()
-
-
-_DECLARED = msgspec.json.Decoder(tuple[_Declared, ...])
-
-
-def _declared(tools: ToolSet) -> dict[str, tuple[str, bool]]:
-    """By name: the request's path of each offered tool, and whether it says `strict: true`."""
-    try:
-        found = list(_walk(_DECLARED.decode(tools.raw), "tools"))
-    except msgspec.DecodeError:  # a set that was not decoded from a request has no such bytes
-        found = []
-    if len(found) != len(tools.offered):
-        found = [(f"tools[{n}]", False) for n in range(len(tools.offered))]
-    return dict(zip(tools.offered, found, strict=True))
-
-
-def _walk(declared: Sequence[_Declared], path: str) -> Iterator[tuple[str, bool]]:
-    for n, tool in enumerate(declared):
-        if tool.type in ("function", "custom"):
-            yield f"{path}[{n}]", tool.strict is True
-        elif tool.type == "namespace":
-            yield from _walk(tool.tools, f"{path}[{n}].tools")
-
-
-def _argument_schemas(
+def _values(
     tokenizer: Tokenizer,
     tools: ToolSet,
     callable_tools: Sequence[OfferedTool],
     every_schema: bool,
-) -> dict[str, Schema]:
-    declared = _declared(tools)
-    schemas: dict[str, Schema] = {}
+) -> dict[str, str]:
+    """By tool: what stands behind `arguments`, or is the input, as the body of a rule."""
+    places = {name: f"tools[{n}]" for n, name in enumerate(tools.offered)}
+    values: dict[str, str] = {}
     for tool in callable_tools:
-        path, asked = declared[tool.name]
+        path = tool.path or places[tool.name]
+        if tool.kind == "custom":
+            values[tool.name] = _input(tokenizer, tool, f"{path}.format.definition")
+            continue
         if every_schema and not tool.strict:
             # Not strict: what cannot be enforced is no error.
             with suppress(InvalidRequest):
-                strict = structs.replace(tool, strict=True)
-                schemas[tool.name] = _value_schema(tokenizer, strict, path, asked=False)
+                strict = structs.replace(tool, strict=True, strict_asked=False)
+                values[tool.name] = _embed(_arguments(tokenizer, strict, path))
                 continue
-        schemas[tool.name] = _value_schema(tokenizer, tool, path, asked)
-    return schemas
+        values[tool.name] = _embed(_arguments(tokenizer, tool, path))
+    return values
 
 
-def _value_schema(tokenizer: Tokenizer, tool: OfferedTool, path: str, asked: bool) -> Schema:
-    """The schema of what stands behind `arguments` or `input`."""
-    if tool.kind == "custom":
-        value: Schema = {"type": "string"}
-        # The input is written as a JSON string. A pattern can be obeyed through the string's
-        # escapes; a Lark grammar cannot, so its tool takes any text.
-        if tool.grammar is not None and tool.grammar[0] == "regex":
-            value["pattern"] = f"^(?:{tool.grammar[1]})$"
-        return _usable(tokenizer, value, f"{path}.format.definition", lenient=False)
+def _input(tokenizer: Tokenizer, tool: OfferedTool, param: str) -> str:
+    """A custom tool's input, as the body of a rule."""
+    if tool.grammar is None:
+        return _ANY_TEXT
+    syntax, definition = tool.grammar
+    try:
+        if syntax == "regex":
+            lines_before, body = 0, _pattern(definition)
+        else:
+            lines_before, body = 1, f"%lark {{\n{embeddable(definition)}\n}}"
+    except LarkError as error:
+        raise _invalid(param, str(error), "grammar") from error
+    problem = _problem(tokenizer, f"start: {body}\n", probe=True)
+    if problem:
+        raise _invalid(param, _reason(problem, lines_before), "grammar")
+    return body
+
+
+def _pattern(definition: str) -> str:
+    """A regular expression as one terminal."""
+    if len(definition) > MAX_DEFINITION_CHARS:
+        raise LarkError(
+            f"it has {len(definition)} characters; at most {MAX_DEFINITION_CHARS} are taken"
+        )
+    if (len(definition) - len(definition.rstrip("\\"))) % 2:
+        raise LarkError("it ends in the middle of an escape")
+    # The library escapes slashes and line ends. Two slashes alone would be a comment.
+    return f"/{regex_to_lark(definition, '')}/" if definition else '""'
+
+
+def _arguments(tokenizer: Tokenizer, tool: OfferedTool, path: str) -> Schema:
+    """The schema of what stands behind `arguments`."""
     if tool.parameters is None or not tool.strict:
         return _compact(_ANY_OBJECT)
     param = f"{path}.parameters"
     schema = _decode(tool.parameters, param)
     if schema.setdefault("type", "object") != "object":
         raise _invalid(param, "the schema of a function's parameters must be of type object")
-    return _usable(tokenizer, schema, param, lenient=not asked)
+    return _usable(tokenizer, schema, param, lenient=not tool.strict_asked)
 
 
 def _text_schema(tokenizer: Tokenizer, text_format: TextFormat) -> Schema | None:
@@ -209,6 +248,8 @@ def _text_schema(tokenizer: Tokenizer, text_format: TextFormat) -> Schema | None
 def _decode(raw: bytes, param: str) -> Schema:
     try:
         return msgspec.json.decode(raw, type=Schema)
+    except RecursionError:
+        raise _invalid(param, "it is nested too deeply") from None
     except msgspec.DecodeError as error:
         raise _invalid(param, "a schema must be a JSON object") from error
 
@@ -219,26 +260,61 @@ def _compact(schema: Schema, *, lenient: bool = False) -> Schema:
 
 def _usable(tokenizer: Tokenizer, schema: Schema, param: str, *, lenient: bool) -> Schema:
     """The schema in the form that compiles; with `lenient`, less what cannot be enforced."""
+    depth = schema_depth(schema)
+    if depth > MAX_SCHEMA_DEPTH:
+        raise _invalid(
+            param,
+            f"it leads {depth} levels deep; at most {MAX_SCHEMA_DEPTH} can be enforced",
+        )
     reason = ""
     for attempt in (False, True) if lenient else (False,):
         compact = _compact(schema, lenient=attempt)
-        failed, problems = LLMatcher.validate_grammar_with_warnings(
-            f"start: {_embed(compact)}", tokenizer.guidance
-        )
-        if not failed:
+        problem = _problem(tokenizer, f"start: {_embed(compact)}")
+        if not problem:
             return compact
-        reason = reason or problems[0]
+        reason = reason or problem
     raise _invalid(param, _reason(reason))
 
 
-def _reason(problem: str) -> str:
-    """The library's reason on one line, without its picture of our grammar."""
-    words = problem.partition("\n   1 | ")[0].split()
-    reason = " ".join(words)
-    return reason.partition("failed to compile JSON schema: ")[2] or reason
+def _problem(tokenizer: Tokenizer, grammar: str, *, probe: bool = False) -> str:
+    """Why a grammar cannot be followed, in the library's words; "" if it can.
+
+    Args:
+        probe: Find out too whether it lets anything through, and does so within its limits.
+    """
+    limits = LLParserLimits(**LIMITS)
+    if not probe:
+        failed, problems = LLMatcher.validate_grammar_with_warnings(
+            grammar, tokenizer.guidance, limits=limits
+        )
+        return problems[0] if failed else ""
+    matcher = LLMatcher(tokenizer.guidance, grammar, log_level=0, limits=limits)
+    bits = llguidance.numpy.allocate_token_bitmask(1, tokenizer.vocab_size)
+    if not matcher.is_error():
+        llguidance.numpy.fill_next_token_bitmask(matcher, bits)
+        forced = matcher.compute_ff_tokens()
+        matcher.try_consume_tokens(forced[:1])  # says whether there were too many of them
+    if matcher.is_error():
+        return str(matcher.get_error())
+    return "" if bits.any() else "nothing matches it"
 
 
-def _invalid(param: str, reason: str) -> InvalidRequest:
+def _reason(problem: str, lines_before: int = 0) -> str:
+    """The library's reason on one line, without its picture of our grammar.
+
+    Args:
+        lines_before: Lines of ours in front of a grammar that came from outside.
+    """
+    reason = " ".join(_PICTURE.sub("", problem).split())
+    reason = reason.partition("failed to compile JSON schema: ")[2] or reason
+    place = _PLACE.match(reason)
+    if place is None:
+        return reason
+    told = reason[place.end() :]
+    return f"line {int(place[1]) - lines_before}: {told}" if lines_before else told
+
+
+def _invalid(param: str, reason: str, kind: str = "schema") -> InvalidRequest:
     return InvalidRequest(
-        f"Invalid schema for '{param}': {reason[:_MAX_REASON_CHARS]}", param=param
+        f"Invalid {kind} for '{param}': {reason[:_MAX_REASON_CHARS]}", param=param
     )

@@ -4,7 +4,7 @@ Special tokens are known by id, never by their text, so text that looks like a t
 
     TEXT      message text                        <think> -> THINKING   <tool_call> -> CALL
     THINKING  reasoning text                      </think> -> TEXT
-    CALL      a call's JSON (see call.py)         </tool_call> -> TEXT
+    CALL      a call's text (see call.py)         </tool_call> -> TEXT
     STOPPED   after a stop token; what follows is ignored
 
 A special token that has no place in the table above produces nothing and is not kept among the

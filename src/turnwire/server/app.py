@@ -92,7 +92,9 @@ class Server:
         self._sockets: Final[set[Socket]] = set()
         self._num_sockets: Final[Counter[str]] = Counter()
         self._draining = False
-        self._authenticator: Final = Authenticator(config.keys)
+        self._authenticator: Final = Authenticator(
+            config.keys, zero_data_retention=config.store.zero_data_retention
+        )
         limits = config.limits
         history = History(store, _sealer(config), RecentContexts())
         conversations = Conversations(conversation_store, history)

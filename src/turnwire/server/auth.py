@@ -18,7 +18,7 @@ from typing import Final
 from msgspec import Struct
 
 from turnwire.config import KeyConfig
-from turnwire.errors import ConfigError, InvalidApiKey
+from turnwire.errors import ConfigError, InvalidApiKey, PermissionDenied
 
 __all__ = ["Authenticator", "Caller"]
 
@@ -32,25 +32,45 @@ class Caller(Struct, frozen=True):
     Attributes:
         owner: Whose data it sees, and only theirs.
         models: Names of the models it may use; None for all.
+        zero_data_retention: Whether nothing of what it sends or is answered may be stored.
     """
 
     owner: str
     models: frozenset[str] | None = None
+    zero_data_retention: bool = False
 
     def may_use(self, model: str) -> bool:
         """Whether this caller may ask for the model; says nothing about its existence."""
         return self.models is None or model in self.models
 
+    def require_storing(self) -> None:
+        """Check that it may ask for something that exists only by being stored.
 
-ANYONE: Final = Caller("local")
-"""The caller of a server without keys, which listens on loopback only."""
+        Raises:
+            PermissionDenied: it keeps nothing.
+        """
+        if self.zero_data_retention:
+            raise PermissionDenied(
+                "Nothing is stored for this key (zero data retention), and so it cannot make or "
+                "change conversations. Continue with `previous_response_id` on one WebSocket, or "
+                "send the whole conversation."
+            )
+
+
+ANYONE: Final = "local"
+"""The owner on a server without keys, which listens on loopback only."""
 
 
 class Authenticator:
     """Tells callers apart by their keys; accepts everyone if there are none."""
 
-    def __init__(self, keys: Iterable[KeyConfig] = ()) -> None:
+    def __init__(
+        self, keys: Iterable[KeyConfig] = (), *, zero_data_retention: bool = False
+    ) -> None:
         """Take the configured keys.
+
+        Args:
+            zero_data_retention: It holds for every caller, whatever its key says.
 
         Raises:
             ConfigError: two keys are equal, or one was not loaded.
@@ -61,8 +81,11 @@ class Authenticator:
             if digest in callers:
                 raise ConfigError(f"A key of owner {key.owner!r} is configured twice.")
             models = None if key.models is None else frozenset(key.models)
-            callers[digest] = Caller(key.owner, models)
+            callers[digest] = Caller(
+                key.owner, models, zero_data_retention or key.zero_data_retention
+            )
         self._callers: Final[Mapping[bytes, Caller]] = callers
+        self._anyone: Final = Caller(ANYONE, zero_data_retention=zero_data_retention)
 
     def authenticate(self, authorization: str | None) -> Caller:
         """Return the caller.
@@ -75,7 +98,7 @@ class Authenticator:
                 at most the last four characters of what was sent.
         """
         if not self._callers:
-            return ANYONE
+            return self._anyone
         if not authorization:
             raise InvalidApiKey(
                 "No API key was sent. Send one in the Authorization header: "

@@ -58,7 +58,7 @@ class ConversationApi:
 
     async def create(self, request: web.Request) -> web.Response:
         """POST /v1/conversations."""
-        owner = self._owner(request)
+        owner = self._keeper(request)
         asked = decode_new_conversation(await self._bodies.read(request))
         made = await self._conversations.create(owner, items_of(asked.items), asked.metadata or {})
         return _answer(made)
@@ -70,7 +70,7 @@ class ConversationApi:
 
     async def update(self, request: web.Request) -> web.Response:
         """POST /v1/conversations/{id}."""
-        owner = self._owner(request)
+        owner = self._keeper(request)
         asked = decode_new_metadata(await self._bodies.read(request))
         return _answer(
             await self._conversations.set_metadata(
@@ -101,7 +101,7 @@ class ConversationApi:
 
     async def add_items(self, request: web.Request) -> web.Response:
         """POST /v1/conversations/{id}/items."""
-        owner, include = self._owner(request), shown(request.query)
+        owner, include = self._keeper(request), shown(request.query)
         asked = decode_new_items(await self._bodies.read(request))
         added = await self._conversations.add(
             owner, request.match_info["id"], items_of(asked.items, least=1)
@@ -127,6 +127,12 @@ class ConversationApi:
 
     def _owner(self, request: web.Request) -> str:
         return self._authenticator.authenticate(request.headers.get("Authorization")).owner
+
+    def _keeper(self, request: web.Request) -> str:
+        """The owner, if it may have something stored."""
+        caller = self._authenticator.authenticate(request.headers.get("Authorization"))
+        caller.require_storing()
+        return caller.owner
 
 
 def _answer(conversation: StoredConversation) -> web.Response:

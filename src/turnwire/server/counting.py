@@ -52,6 +52,7 @@ class CountingApi:
             response_id="",
             owner=caller.owner,
             models=caller.models,
+            zero_data_retention=caller.zero_data_retention,
             transport="http",
             clock=clock,
         )

@@ -96,6 +96,7 @@ class Api:
             owner=caller.owner,
             client=caller.owner,
             models=caller.models,
+            zero_data_retention=caller.zero_data_retention,
             transport="background" if asked.background else "sse" if asked.stream else "http",
             clock=clock,
         )

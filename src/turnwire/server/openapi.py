@@ -26,6 +26,7 @@ from turnwire.protocol.conversations import (
 )
 from turnwire.protocol.events import ErrorDetail
 from turnwire.protocol.items import (
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -118,6 +119,7 @@ INPUTS: Final = (
     CustomToolCallOutput,
     Reasoning,
     ItemReference,
+    ConfigurationUpdate,
 )
 OUTPUTS: Final = (Message, FunctionCall, CustomToolCall, Reasoning)
 # Of these a message as we send it differs from one that we take.

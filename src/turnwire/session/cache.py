@@ -74,6 +74,10 @@ class ConnectionCache(Generic[T]):
                 return entry
         return None
 
+    def entries(self) -> list[T]:
+        """What every lane's latest response left, the lane used last first."""
+        return [entry for _, entry, _ in reversed(self._latest.values())]
+
     def evict(self, lane: str | None, response_id: str) -> None:
         """Forget a response that a continuation on its own lane failed to continue.
 

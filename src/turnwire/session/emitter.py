@@ -618,6 +618,7 @@ class Emitter:
                 arguments=text,
                 status=status,
                 namespace=call.namespace,
+                async_=call.is_async or None,
             )
         return CustomToolCall(
             id=self._item_id,
@@ -626,6 +627,7 @@ class Emitter:
             input=text,
             status=status,
             namespace=call.namespace,
+            async_=call.is_async or None,
         )
 
     # -- deltas

@@ -112,10 +112,13 @@ TOOL_TYPES: Final = frozenset(
         "local_shell",
         "mcp",
         "namespace",
+        "programmatic_tool_calling",
         "shell",
         "tool_search",
         "web_search",
+        "web_search_2025_08_26",
         "web_search_preview",
+        "web_search_preview_2025_03_11",
     }
 )
 """Tool types the protocol knows; clients may send any other."""

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 from turnwire.context.pairing import OpenCall, Paired, pair, require_outputs
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
+    EffortUpdate,
     FunctionCall,
     FunctionCallOutput,
     InputText,
@@ -147,6 +149,36 @@ def test_cut_and_async_calls_need_no_output(item: Item) -> None:
     require_outputs(found.open)
 
 
+def later(call_id: str, name: str = "f") -> FunctionCall:
+    return FunctionCall(call_id=call_id, name=name, arguments="{}", async_=True)
+
+
+def test_late_outputs_can_be_told_apart() -> None:
+    """No two calls that are open at once share a name and an ordinal, however far apart."""
+    items: list[Item] = [
+        later("a"),
+        USER,
+        later("b"),
+        USER,
+        later("c", "g"),
+        call("d"),
+        output("d"),
+    ]
+    first = paired(*items)
+    assert {"a": 0, "b": 1, "c": 0} == {one.call_id: one.ordinal for one in first.open.values()}
+    assert [2] == [answer.ordinal for answer in first.answers if answer]
+    second = paired(*items, output("a"), USER, later("e"), call("f"))
+    assert {"b": 1, "c": 0, "e": 0, "f": 2} == {
+        one.call_id: one.ordinal for one in second.open.values()
+    }
+
+
+def test_an_update_of_the_configuration_is_seen_by_nobody() -> None:
+    """Calls with one between them stand in a row."""
+    found = paired(call("a"), ConfigurationUpdate(reasoning=EffortUpdate()), call("b"))
+    assert (1, 2) == (found.open["b"].ordinal, found.row)
+
+
 def test_the_model_is_not_sampled_while_a_call_is_open() -> None:
     """An open call is named in the error, which has no code."""
     with pytest.raises(InvalidRequest, match="No tool output found for function call b") as caught:
@@ -156,7 +188,14 @@ def test_the_model_is_not_sampled_while_a_call_is_open() -> None:
 
 NAMES = st.sampled_from("abcd")
 STEPS = st.lists(
-    st.one_of(st.builds(call, NAMES), st.builds(output, NAMES), st.just(USER)), max_size=12
+    st.one_of(
+        st.builds(call, NAMES),
+        st.builds(later, NAMES),
+        st.builds(output, NAMES),
+        st.just(USER),
+        st.just(ConfigurationUpdate(reasoning=EffortUpdate())),
+    ),
+    max_size=12,
 )
 
 

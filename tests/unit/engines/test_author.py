@@ -377,3 +377,33 @@ def test_switches(name: str) -> None:
     for value in ("1", "", "True"):
         with pytest.raises(InvalidHint, match="true or false"):
             read_controls({f"sim.{name}": value})
+
+
+def test_a_message_follows_a_call_that_is_not_waited_for(pen: Pen) -> None:
+    """Where text may follow the calls there is a message of the length asked for, or a cut one."""
+    grammar = f"start: call said? (<tool_call> call)?\nsaid: /(?s:.+)/\n{RULES}"
+    constraint = Constraint(grammar=grammar, trigger=pen.special[CALL])
+    controls = Controls(output_tokens=7)
+    output = pen.write(pen.prompt("hi"), controls, constraint)
+    end = output.ids.index(pen.special[CALL_END])
+    assert ("stop", 7 + 1) == (output.finish, len(output.ids) - end - 1)
+    assert pen.respell(output.ids) == output.ids
+    cut = pen.write(pen.prompt("hi"), controls, constraint, limit=end + 4)
+    assert (output.ids[: end + 4], "length") == (cut.ids, cut.finish)
+    spoken = pen.write(pen.prompt("hi", rounds=1), controls, constraint)
+    assert pen.special[CALL] not in spoken.ids
+
+
+def test_only_what_is_known_to_be_quick_is(vocabulary: Vocabulary) -> None:
+    """A constraint is not quick before it was written under, nor if it never ended."""
+    pen = Pen(vocabulary)
+    reading, controls = pen.prompt("hi"), Controls()
+    assert pen.author.is_quick(reading, controls, None)
+    assert not pen.author.is_quick(reading, controls, pen.required())
+    # A grammar that is not met costs nothing.
+    assert not pen.author.is_quick(reading, controls, pen.auto())
+    assert pen.author.is_quick(reading, Controls(tool_calls=0), pen.auto())
+    endless = Constraint(grammar='start: "a" start\n')
+    with pytest.raises(EngineError):
+        pen.write(pen.prompt("hi"), None, endless, limit=10_000)
+    assert not pen.author.is_quick(reading, controls, endless)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,7 +15,14 @@ from turnwire.engines.babble import Babble
 from turnwire.engines.constrain import Guides
 from turnwire.engines.dice import Dice
 from turnwire.engines.sampler import Sampler
-from turnwire.engines.vocabulary import CALL, END_OF_TURN, THINK, THINK_END, Vocabulary
+from turnwire.engines.vocabulary import (
+    CALL,
+    CALL_END,
+    END_OF_TURN,
+    THINK,
+    THINK_END,
+    Vocabulary,
+)
 
 
 @pytest.fixture(scope="session")
@@ -175,3 +183,59 @@ def test_a_free_guide_is_a_mistake(guides: Guides, sampler: Sampler) -> None:
     guide = guides.start(Constraint(grammar='start: "a"\n', trigger=300))
     with pytest.raises(ValueError, match="not held"):
         sampler.sample(guide, Dice(b""), num_calls=0, max_calls=0, max_tokens=5)
+
+
+LINES = (
+    'start: <tool_call> "note\\n" body </tool_call>\n'
+    'body: %lark {\nstart: "begin" LF file+ "end"\nfile: "file " /[^\\n]+/ LF line+\n'
+    'line: ("+" | "-") /[^\\n]*/ LF\n%import common.LF\n}\n'
+)
+
+
+def test_text_in_lines_ends(guides: Guides, sampler: Sampler) -> None:
+    """A grammar of lines, each with free text in it, is followed to its end, in some lines."""
+    shape = re.compile(r"note\nbegin\n(file [^\n]+\n([+-][^\n]*\n)+)+end")
+    texts = set()
+    for seed in range(60):
+        guide = guides.start(Constraint(grammar=LINES))
+        ids, ended = sampler.sample(
+            guide, Dice(bytes([seed])), num_calls=0, max_calls=1, max_tokens=1000
+        )
+        assert ended
+        text = guides.vocabulary.decode(ids[1:-1]).decode()
+        assert shape.fullmatch(text)
+        texts.add(text)
+    assert len(texts) > 50
+
+
+GOING_ON = (
+    'start: calls\ncalls: "{}" </tool_call> said? (<tool_call> calls)?\nsaid: %s\n'  # as `grammar`
+)
+
+
+def test_text_that_may_follow_a_call_is_left_to_the_caller(
+    guides: Guides, sampler: Sampler
+) -> None:
+    """Behind the last call the sample ends where free text could go on, and says that it could."""
+    special = guides.vocabulary.special
+    for wanted in (1, 2):
+        guide = guides.start(
+            Constraint(grammar=GOING_ON % "/(?s:.+)/", trigger=special[CALL]), None
+        )
+        guide.commit(special[CALL])
+        ids, ended = sampler.sample(guide, Dice(b"1"), num_calls=1, max_calls=wanted, max_tokens=99)
+        assert ended
+        assert wanted == ids.count(special[CALL_END])
+        assert special[CALL_END] == ids[-1]
+        assert sampler.may_speak(guide)
+
+
+def test_an_answer_of_another_form_is_written(guides: Guides, sampler: Sampler) -> None:
+    """JSON that may follow a call follows it."""
+    special = guides.vocabulary.special
+    guide = guides.start(Constraint(grammar=GOING_ON % '"[" /[0-9]/ "]"', trigger=special[CALL]))
+    guide.commit(special[CALL])
+    ids, ended = sampler.sample(guide, Dice(b""), num_calls=1, max_calls=1, max_tokens=99)
+    assert ended
+    assert re.fullmatch(r"\{\}</tool_call>\[\d\]", guides.vocabulary.decode(ids).decode())
+    assert not sampler.may_speak(guide)

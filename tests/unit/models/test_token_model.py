@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
+from turnwire.context.standing import NOTHING_STANDS, Standing, stand
 from turnwire.engines.base import Delta, Generation
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
@@ -29,8 +30,8 @@ from turnwire.protocol.codec import (
     encode_item,
 )
 from turnwire.protocol.items import CustomToolCall, FunctionCall, Item
-from turnwire.protocol.requests import CreateResponse
-from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
+from turnwire.protocol.requests import CreateResponse, PlainTextFormat
+from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, join
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.session.emitter import Emitter
@@ -54,8 +55,29 @@ SHELL = {
     "parameters": {"type": "object", "properties": {"cmd": {"type": "string"}}},
 }
 NOTE = {"type": "custom", "name": "note", "description": "Write a note."}
+PATCH = {
+    "type": "custom",
+    "name": "patch",
+    "format": {
+        "type": "grammar",
+        "syntax": "lark",
+        "definition": 'start: ("@@ " /[^\\n]+/ LF (("+" | "-") /[^\\n]*/ LF)+)+\n%import common.LF',
+    },
+}
+SEARCH = {**SHELL, "name": "search", "async": True}
+WATCH = {"type": "custom", "name": "watch", "async": True}
 TOOL_SETS = [
-    decode_tools(Raw(json.dumps(tools).encode())) for tools in ([FILES], [FILES, SHELL, NOTE])
+    decode_tools(Raw(json.dumps(tools).encode()))
+    for tools in ([FILES], [FILES, SHELL, NOTE], [PATCH, SEARCH], [SEARCH, WATCH])
+]
+UPDATES: list[dict[str, Any] | None] = [
+    None,
+    None,
+    {"reasoning": {"effort": "high"}},
+    {"reasoning": {"effort": "none"}},
+    {"reasoning": {}},
+    {"text": {"format": {"type": "json_object"}}},
+    {"text": {"format": {"type": "text"}}, "reasoning": {"effort": "low"}},
 ]
 INSTRUCTIONS = [None, "You are terse.", "Du bist <|im_start|> ein Agent.\n"]
 
@@ -101,6 +123,9 @@ STEP = st.fixed_dictionaries(
         "effort": st.sampled_from([None, None, "low"]),
         "cap": st.sampled_from([None, None, 16, 23]),
         "calls": st.integers(0, 2),
+        "late": st.booleans(),
+        "added": st.sampled_from([None, None, "function", "custom"]),
+        "update": st.sampled_from(UPDATES),
     }
 )
 
@@ -150,16 +175,19 @@ def said(parts: list[Part]) -> list[object]:
     return plain
 
 
-def settings_of(step: dict[str, Any]) -> Settings:
-    """The settings that a drawn step stands for."""
+def settings_of(step: dict[str, Any], standing: Standing) -> Settings:
+    """The settings that a drawn step stands for, behind a history that says this."""
     tools = step["tools"]
-    mode = step["choice"] if tools.offered else "auto"
+    every = join(tools, standing.tools)
+    mode = step["choice"] if every.offered else "auto"
     return Settings(
         instructions=step["instructions"],
         tools=tools,
-        tool_choice=decode_tool_choice(Raw(json.dumps(mode).encode()), tools),
+        added=standing.tools,
+        tool_choice=decode_tool_choice(Raw(json.dumps(mode).encode()), every),
         parallel_tool_calls=step["parallel"],
-        effort=step["effort"],
+        effort=standing.effort or step["effort"],
+        text_format=standing.text_format or PlainTextFormat(),
         max_output_tokens=step["cap"],
         hints={"sim.output_tokens": "12", "sim.parallel_calls": str(step["calls"] or 1)},
     )
@@ -181,12 +209,22 @@ async def converse(steps: list[dict[str, Any]]) -> None:
                 "output": text,
             }
             for call, text in zip(open_calls, step["outputs"] * 2, strict=False)
-            if not call.optional
+            if step["late"] or not call.optional
         ]
         new = [*answers, *new]
+        if step["added"] is not None:
+            added = {"type": step["added"], "name": f"extra_{len(nodes)}", "async": step["late"]}
+            new.append({"type": "additional_tools", "role": "developer", "tools": [added]})
+        if step["update"] is not None:
+            new.append({"type": "configuration_update", **step["update"]})
         if not new and parent is None:
             new = [message("user", "go")]
-        how = settings_of(step)
+        standing = stand(parent.standing if parent else NOTHING_STANDS, items_of(new))
+        again_stands = stand(NOTHING_STANDS, items_of(history + new))
+        assert list(standing.tools.offered) == list(again_stands.tools.offered)
+        assert standing.effort == again_stands.effort
+        assert standing.text_format == again_stands.text_format
+        how = settings_of(step, standing)
         step_by_step = MODEL.prepare(parent, items_of(new), how)
         resent = MODEL.prepare(None, items_of(history + new), how)
         assert resent.prompt.to_array() == step_by_step.prompt.to_array()
@@ -200,7 +238,11 @@ async def converse(steps: list[dict[str, Any]]) -> None:
 @given(st.lists(STEP, min_size=2, max_size=7))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_incremental_equals_full_resend(steps: list[dict[str, Any]]) -> None:
-    """Ids and answers are equal, over roles, look-alikes, forks, calls, cuts and changed tools."""
+    """Ids and answers are equal, over roles, look-alikes, forks, calls, cuts and changed tools.
+
+    So they are with calls that are answered late or never, and with tools and settings that the
+    history itself brings.
+    """
     asyncio.run(converse(steps))
 
 

@@ -16,9 +16,13 @@ from pydantic import TypeAdapter
 from turnwire.errors import InvalidRequest, WireError
 from turnwire.protocol.item_codec import MAX_ITEMS, decode_items, encode_item, encode_part
 from turnwire.protocol.items import (
+    AdditionalTools,
     CacheBreakpoint,
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
+    EffortUpdate,
+    FormatUpdate,
     FunctionCall,
     FunctionCallOutput,
     InputFile,
@@ -37,7 +41,13 @@ from turnwire.protocol.items import (
     Role,
     SummaryText,
 )
-from turnwire.protocol.requests import ABSENT
+from turnwire.protocol.requests import (
+    ABSENT,
+    Effort,
+    JsonObjectFormat,
+    JsonSchemaFormat,
+    PlainTextFormat,
+)
 
 
 def decode(value: object) -> tuple[Item, ...]:
@@ -84,6 +94,12 @@ def user(text: str) -> Message:
          (FunctionCall(call_id="c", name="f", arguments="{}", async_=True, namespace="n"),)),
         ([{"type": "reasoning", "id": "rs_1", "summary": [], "content": None,
            "encrypted_content": None}], (Reasoning(id="rs_1", summary=()),)),
+        ([{"type": "configuration_update", "reasoning": {"effort": "high"}, "text": None}],
+         (ConfigurationUpdate(reasoning=EffortUpdate(effort="high")),)),
+        ([{"type": "configuration_update", "id": "cu_1", "reasoning": {},
+           "text": {"format": {"type": "text"}}}],
+         (ConfigurationUpdate(id="cu_1", reasoning=EffortUpdate(),
+                              text=FormatUpdate(format=PlainTextFormat())),)),
         ([{"role": "user", "content": [{"type": "input_text", "text": "a",
            "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "30m"}}]}],
          (Message(role="user", content=(InputText(
@@ -130,6 +146,31 @@ BAD = [
     ([{"type": 5}], "invalid_type", "input[0].type"),
     ([{"type": "item_reference"}], "missing_required_parameter", "input[0].id"),
     ([{"type": "other", "id": 5}], "invalid_type", "input[0].id"),
+    ([{"id": "a", "type": None, "x": 1}], "missing_required_parameter", "input[0].type"),
+    ([{"id": None}], "missing_required_parameter", "input[0].type"),
+    ([{"type": "configuration_update"}], "missing_required_parameter", "input[0]"),
+    ([{"type": "configuration_update", "reasoning": {"effort": "huge"}}], "invalid_value",
+     "input[0].reasoning.effort"),
+    ([{"type": "configuration_update", "reasoning": 5}], "invalid_type", "input[0].reasoning"),
+    ([{"type": "configuration_update", "text": {}}], "missing_required_parameter",
+     "input[0].text.format"),
+    ([{"type": "configuration_update", "text": {"format": {"type": "xml"}}}], "invalid_value",
+     "input[0].text.format.type"),
+    ([{"type": "configuration_update",
+       "text": {"format": {"type": "json_schema", "name": "a", "schema": 5}}}], "invalid_type",
+     "input[0].text.format.schema"),
+    ([{"type": "additional_tools", "tools": []}], "missing_required_parameter", "input[0].role"),
+    ([{"type": "additional_tools", "role": "user", "tools": []}], "invalid_value",
+     "input[0].role"),
+    ([{"type": "additional_tools", "role": "developer"}], "missing_required_parameter",
+     "input[0].tools"),
+    ([{"type": "additional_tools", "role": "developer", "tools": None}], "invalid_type",
+     "input[0].tools"),
+    ([{"role": "user", "content": "a"},
+      {"type": "additional_tools", "role": "developer", "tools": [{"type": "x"},
+       {"type": "function"}]}], "missing_required_parameter", "input[1].tools[1].name"),
+    ([{"type": "additional_tools", "role": "developer", "tools": [{"type": "x"}] * 129}],
+     "array_above_max_length", "input[0].tools"),
     ([{"role": "user"}], "missing_required_parameter", "input[0].content"),
     ([{"type": "message", "content": ""}], "missing_required_parameter", "input[0].role"),
     ([{"role": "king", "content": ""}], "invalid_value", "input[0].role"),
@@ -207,6 +248,24 @@ PARTS = st.one_of(
 )
 OUTPUT = TEXT | st.lists(INPUT_PARTS, max_size=2).map(tuple)
 FLAG = st.none() | st.booleans()
+EFFORTS = st.builds(EffortUpdate, effort=st.none() | st.sampled_from(get_args(Effort)))
+FORMATS = st.builds(
+    FormatUpdate,
+    format=st.one_of(
+        st.just(PlainTextFormat()),
+        st.just(JsonObjectFormat()),
+        st.builds(JsonSchemaFormat, name=st.just("n"), description=ID, schema=RAW, strict=FLAG),
+    ),
+)
+
+
+def additional_tools(tools: list[dict[str, str]]) -> AdditionalTools:
+    """An item that adds these tools."""
+    (item,) = decode([{"type": "additional_tools", "role": "developer", "tools": tools}])
+    assert isinstance(item, AdditionalTools)
+    return item
+
+
 ITEMS: dict[type, st.SearchStrategy[Item]] = {
     Message: st.builds(
         Message,
@@ -251,6 +310,13 @@ ITEMS: dict[type, st.SearchStrategy[Item]] = {
         status=STATUS,
     ),
     ItemReference: st.builds(ItemReference, id=TEXT),
+    ConfigurationUpdate: st.one_of(
+        st.builds(ConfigurationUpdate, id=ID, reasoning=EFFORTS, text=st.none() | FORMATS),
+        st.builds(ConfigurationUpdate, id=ID, text=FORMATS),
+    ),
+    AdditionalTools: st.lists(st.sampled_from("abc"), unique=True).map(
+        lambda names: additional_tools([{"type": "custom", "name": name} for name in names])
+    ),
     OpaqueItem: st.builds(
         lambda kind, id, rest: OpaqueItem(
             type=kind, id=id, raw=msgspec.json.encode({**rest, "type": kind, "id": id})
@@ -317,7 +383,37 @@ def test_nothing_but_wire_errors_for_bytes(raw: bytes) -> None:
     assert isinstance(decoded, tuple | InvalidRequest)
 
 
-@pytest.mark.parametrize("last", [{"type": "x", "id": "i"}, {"id": "i"}, {"type": "reasoning"}])
+def test_added_tools_are_decoded_where_they_stand() -> None:
+    """Functions, custom tools and namespaces are offered; others are left out, none is lost."""
+    raw = (
+        b'{"type":"additional_tools",\n"role":"developer","id":"at_1","tools":[{"type":"mcp"},'
+        b'{"type":"function","name":"f"},'
+        b'{"type":"namespace","name":"n","description":"","tools":[{"type":"custom","name":"g"}]}]}'
+    )
+    (_, item) = decode_items(Raw(b'[{"role":"user","content":"a"},' + raw + b"]"))
+    assert isinstance(item, AdditionalTools)
+    assert "at_1" == item.id
+    assert {"f": "input[1].tools[1]", "n.g": "input[1].tools[2].tools[0]"} == {
+        name: tool.path for name, tool in item.tools.offered.items()
+    }
+    assert ("mcp",) == item.tools.left_out
+    assert msgspec.json.format(raw, indent=-1) == encode_item(item)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"type": "x", "id": "i"},
+        {"id": "i"},
+        {"type": "reasoning"},
+        {"type": "additional_tools", "role": "developer", "tools": [{"type": "mcp"}]},
+        {
+            "type": "configuration_update",
+            "text": {"format": {"type": "json_schema", "name": "a", "schema": {"k": 1}}},
+        },
+    ],
+    ids=["opaque", "reference", "reasoning", "tools", "format"],
+)
 def test_items_hold_no_view_of_their_frame(last: dict[str, Any]) -> None:
     """What stays raw inside an item is a copy: the frame can go."""
     text = {"type": "output_text", "text": "a", "annotations": [{"k": 1}], "logprobs": [{"k": 2}]}

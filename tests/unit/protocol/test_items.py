@@ -6,12 +6,12 @@ from typing import get_args
 
 import msgspec
 
-from turnwire.protocol.items import FunctionCall, Item, OpaqueItem
+from turnwire.protocol.items import AdditionalTools, FunctionCall, Item, OpaqueItem
 
 
 def test_wire_names() -> None:
-    """Every item that is interpreted has its type on the wire."""
-    known = [kind for kind in get_args(Item) if kind is not OpaqueItem]
+    """Every item that is taken apart has its type on the wire."""
+    known = [kind for kind in get_args(Item) if kind not in (OpaqueItem, AdditionalTools)]
     assert [
         "message",
         "function_call",
@@ -20,6 +20,7 @@ def test_wire_names() -> None:
         "custom_tool_call_output",
         "reasoning",
         "item_reference",
+        "configuration_update",
     ] == [kind.__struct_config__.tag for kind in known]
 
 

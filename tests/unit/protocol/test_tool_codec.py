@@ -78,7 +78,9 @@ def test_offered_function() -> None:
     """What goes into the prompt is the function as sent, its schema to the byte."""
     raw = b'[{"type":"function","name":"f","description":"d","parameters":{ "type":"object" }}]'
     tools = decode_tools(Raw(raw))
-    expected = OfferedTool(name="f", description="d", parameters=b'{ "type":"object" }')
+    expected = OfferedTool(
+        name="f", description="d", parameters=b'{ "type":"object" }', path="tools[0]"
+    )
     assert {"f": expected} == tools.offered
     assert raw == tools.raw
     assert () == tools.left_out

@@ -17,9 +17,12 @@ from msgspec import Raw
 from tokenizers import Tokenizer as WithSpecials
 
 from turnwire.errors import ConfigError
+from turnwire.protocol.codec import decode_items
 from turnwire.protocol.items import (
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
+    EffortUpdate,
     FunctionCall,
     FunctionCallOutput,
     InputFile,
@@ -73,6 +76,12 @@ def extend(
     return TOKENIZER.decode(rendered.ids), rendered.turn
 
 
+ADDED, NOTHING_ADDED = decode_items(
+    Raw(
+        b'[{"type":"additional_tools","role":"developer","tools":[{"type":"custom","name":"note"}]},'
+        b'{"type":"additional_tools","role":"developer","tools":[{"type":"mcp"}]}]'
+    )
+)
 A = "<|im_start|>assistant\n"
 END = "<|im_end|>\n"
 CALL_TEXT = '<tool_call>{"name": "f", "arguments": {"a":1}}</tool_call>'
@@ -100,7 +109,7 @@ CALL_TEXT = '<tool_call>{"name": "f", "arguments": {"a":1}}</tool_call>'
         pytest.param([SAID, SAID], f"{A}Yo{END}{A}Yo", Last.MESSAGE, id="two messages do not"),
         pytest.param(
             [CALL, CUSTOM],
-            f'{A}{CALL_TEXT}<tool_call>{{"name": "g", "input": "x\\n"}}</tool_call>',
+            f"{A}{CALL_TEXT}<tool_call>g\nx\n</tool_call>",
             Last.CALL,
             id="parallel calls",
         ),
@@ -140,6 +149,25 @@ CALL_TEXT = '<tool_call>{"name": "f", "arguments": {"a":1}}</tool_call>'
             f'<|im_start|>system\n[web_search_call] {{"type":"web_search_call"}}{END}',
             None,
             id="unknown item",
+        ),
+        pytest.param(
+            [CALL, ADDED, USER],
+            f"{A}{CALL_TEXT}{END}<|im_start|>developer\n# Tools\nCall a tool that takes an input "
+            "with its name on a line of its own, then the input as it is.\n"
+            f'{{"name":"note","input":"text"}}{END}<|im_start|>user\nHi{END}',
+            None,
+            id="added tools",
+        ),
+        pytest.param(
+            [
+                CALL,
+                ConfigurationUpdate(reasoning=EffortUpdate(effort="low")),
+                NOTHING_ADDED,
+                CUSTOM,
+            ],
+            f"{A}{CALL_TEXT}<tool_call>g\nx\n</tool_call>",
+            Last.CALL,
+            id="an update, and no tool, say nothing",
         ),
         pytest.param(
             [Reasoning(summary=()), message("assistant", ""), thought("")], "", None, id="no text"
@@ -230,7 +258,7 @@ def tool_set(*tools: OfferedTool) -> ToolSet:
 
 
 def test_preamble_is_one_system_turn() -> None:
-    """Instructions come first, then one line of JSON for each tool."""
+    """Instructions come first, then how to call, then one line of JSON for each tool."""
     tools = tool_set(
         OfferedTool(name="f", description="Does f.", parameters=b'{ "type":\n"object" }'),
         OfferedTool(name="g", kind="custom"),
@@ -299,6 +327,7 @@ UNSAMPLED = st.one_of(
     st.builds(FunctionCallOutput, call_id=st.just("c"), output=OUTPUTS),
     st.builds(CustomToolCallOutput, call_id=st.just("c"), output=OUTPUTS),
     st.builds(OpaqueItem, type=st.just("mcp_call"), raw=TEXT.map(str.encode)),
+    st.sampled_from((ADDED, NOTHING_ADDED, ConfigurationUpdate(reasoning=EffortUpdate()))),
 )
 WRITTEN = st.one_of(
     st.builds(message, st.just("assistant"), TEXT),
@@ -355,8 +384,10 @@ def test_no_text_makes_a_special_token(history: list[Entry]) -> None:
                 return CustomToolCall(call_id="c", name="f", input="x", status=item.status)
             case FunctionCallOutput() | CustomToolCallOutput():
                 return OUTPUT
-            case _:
+            case OpaqueItem():
                 return OpaqueItem(type="mcp_call", raw=b"x")
+            case _:
+                return item
 
     def special(entries: Sequence[Entry]) -> list[int]:
         ids = RENDERER.extend(NO_TURN, *columns(entries)).ids

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import resource
+from contextlib import suppress
 from typing import Literal
 
 import pytest
@@ -12,6 +14,7 @@ from msgspec import Raw
 
 from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
+from turnwire.protocol.codec import decode_tools
 from turnwire.protocol.requests import (
     JsonObjectFormat,
     JsonSchemaFormat,
@@ -42,40 +45,17 @@ def function(name: str, parameters: object = None, strict: bool | None = None) -
     return {key: value for key, value in tool.items() if value is not None}
 
 
-def custom(name: str, regex: str | None = None) -> dict[str, object]:
+def custom(name: str, definition: str | None = None, syntax: str = "regex") -> dict[str, object]:
     """A custom tool as a request spells it."""
     tool: dict[str, object] = {"type": "custom", "name": name}
-    if regex is not None:
-        tool["format"] = {"type": "grammar", "syntax": "regex", "definition": regex}
+    if definition is not None:
+        tool["format"] = {"type": "grammar", "syntax": syntax, "definition": definition}
     return tool
 
 
 def tool_set(*tools: dict[str, object]) -> ToolSet:
     """The tools as the codec decodes them."""
-    offered: dict[str, OfferedTool] = {}
-
-    def offer(tool: dict[str, object], namespace: str | None = None) -> None:
-        name = str(tool.get("name"))
-        match tool:
-            case {"type": "namespace", "tools": list(inner)}:
-                for one in inner:
-                    offer(one, name)
-            case {"type": "function"}:
-                parameters = tool.get("parameters")
-                offered[name] = OfferedTool(
-                    name=name,
-                    parameters=None if parameters is None else json.dumps(parameters).encode(),
-                    strict=tool.get("strict") is not False,
-                    namespace=namespace,
-                )
-            case {"type": "custom", "format": {"syntax": "regex", "definition": str(regex)}}:
-                offered[name] = OfferedTool(name=name, kind="custom", grammar=("regex", regex))
-            case {"type": "custom"}:
-                offered[name] = OfferedTool(name=name, kind="custom")
-
-    for tool in tools:
-        offer(tool)
-    return ToolSet(raw=json.dumps(tools).encode(), offered=offered, echo=Raw(b"[]"))
+    return decode_tools(Raw(json.dumps(tools).encode()))
 
 
 def build(
@@ -119,14 +99,19 @@ def accepts(made: Constraint | None, text: str) -> bool:
     return matcher.try_consume_tokens(output) == len(output) and matcher.is_accepting()
 
 
-def call(name: str, value: str, key: str = "arguments") -> str:
-    """A call's body and its end."""
-    return f'{{"name": "{name}", "{key}": {value}}}</tool_call>'
+def call(name: str, arguments: str) -> str:
+    """A function's call and its end."""
+    return f'{{"name": "{name}", "arguments": {arguments}}}</tool_call>'
+
+
+def given(name: str, text: str) -> str:
+    """A custom tool's call and its end."""
+    return f"{name}\n{text}</tool_call>"
 
 
 READ = call("read", '{"path":"a.txt"}')
 FREE = call("free", '{"x":[1,{"y":null}]}')
-NOTE = call("note", '"line\\n\\"two\\""', "input")
+NOTE = given("note", 'line\n"two"')
 TOOLS = tool_set(function("read", PATH), function("free"), custom("note"))
 
 
@@ -210,11 +195,140 @@ def test_allowed_is_a_hard_limit() -> None:
         assert not accepts(made, before + FREE)
 
 
-def test_a_regex_holds_for_the_decoded_input() -> None:
-    """A custom tool's pattern applies to its text, not to the JSON string around it."""
-    made = build(tool_set(custom("note", 'say "[a-z]+"')))
-    assert accepts(made, call("note", '"say \\"hi\\""', "input"))
-    assert not accepts(made, call("note", '"say hi"', "input"))
+REGEX = tool_set(custom("note", 'say "[a-z]+"|a/b|\\d{2}\\nx'))
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ('say "hi"', True),
+        ("a/b", True),
+        ("42\nx", True),
+        ("", False),
+        ("say hi", False),
+        ('say "hi" ', False),
+        ("a/b\n", False),
+        ("42x", False),
+    ],
+)
+def test_a_regex_holds_for_the_input(text: str, fits: bool) -> None:
+    """A custom tool's pattern matches all of its input, no less."""
+    assert fits == accepts(build(REGEX), given("note", text))
+
+
+PATCH = r"""
+start: begin hunk+ end
+begin: "*** Begin" LF
+end: "*** End" LF?
+hunk: "*** File: " /[^\n]+/ LF line+
+line: ("+" | "-" | " ") /[^\n]*/ LF -> change
+%import common.LF
+"""
+WHOLE = "*** Begin\n*** File: a b.py\n-x\n+  </b>\n*** File: é\n \n*** End"
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        pytest.param(WHOLE, True, id="whole"),
+        pytest.param(WHOLE + "\n", True, id="with a line end"),
+        pytest.param(WHOLE.removesuffix("*** End"), False, id="without its end"),
+        pytest.param(WHOLE + "!", False, id="with more"),
+        pytest.param(WHOLE.replace("-x", "*x"), False, id="with another line"),
+        pytest.param("*** Begin\n*** End", False, id="without a hunk"),
+        pytest.param("", False, id="empty"),
+    ],
+)
+def test_a_lark_grammar_holds_for_the_input(text: str, fits: bool) -> None:
+    """A custom tool's grammar lets through what it derives and nothing else."""
+    tools = tool_set(function("read", PATH), custom("patch", PATCH, "lark"), custom("note"))
+    assert fits == accepts(build(tools), given("patch", text))
+    assert accepts(build(tools), READ + f"<tool_call>{given('patch', WHOLE)}")
+
+
+def test_grammars_do_not_see_each_other() -> None:
+    """Rules of one tool's grammar are not those of another's, nor ours."""
+    one = custom("one", 'start: call\ncall: "a"', "lark")
+    two = custom("two", 'start: call value0\ncall: "b"\nvalue0: "c"\n%ignore / /', "lark")
+    made = build(tool_set(one, two))
+    assert accepts(made, given("one", "a"))
+    assert accepts(made, given("two", "b  c"))
+    assert not accepts(made, given("one", "b"))
+    assert not accepts(made, given("one", " a"))
+
+
+@pytest.mark.parametrize(
+    ("definition", "empty", "fits"),
+    [('start: "a"*', True, "aa"), ('start: "\\n" "b"', False, "\nb"), ("start: /a*/", True, "a")],
+)
+def test_an_input_may_be_empty_or_begin_with_a_line_end(
+    definition: str, empty: bool, fits: str
+) -> None:
+    """The line end below the name is not the input's, whatever the input begins with."""
+    made = build(tool_set(custom("note", definition, "lark")))
+    assert empty == accepts(made, given("note", ""))
+    assert accepts(made, given("note", fits))
+
+
+LATER = {**function("later", PATH), "async": True}
+SEARCH: dict[str, object] = {"type": "custom", "name": "search", "async": True}
+
+
+@pytest.mark.parametrize(
+    ("parallel", "text_format", "fits", "refused"),
+    [
+        pytest.param(
+            True,
+            TEXT,
+            (
+                "{later}",
+                "{later}Done.",
+                "{later}<tool_call>{read}<tool_call>{later}",
+                "{later}Then <tool_call>{later}and<tool_call>{read}",
+                "{read}<tool_call>{later}",
+                "{search}on",
+            ),
+            ("{read}Done.", "{later}<tool_call>{read}Done.", "Done."),
+            id="text",
+        ),
+        pytest.param(
+            False,
+            TEXT,
+            ("{later}", "{later}Done.", "{read}"),
+            ("{read}Done.", "{later}<tool_call>{read}", "{later}on<tool_call>{read}"),
+            id="one call",
+        ),
+        pytest.param(
+            True,
+            JsonObjectFormat(),
+            ("<tool_call>{later}{{}}", '{{"a":1}}', "<tool_call>{later}{{}}<tool_call>{read}"),
+            ("<tool_call>{later}Done.", "<tool_call>{read}{{}}"),
+            id="JSON",
+        ),
+    ],
+)
+def test_the_model_goes_on_behind_a_call_it_does_not_wait_for(
+    parallel: bool, text_format: TextFormat, fits: tuple[str, ...], refused: tuple[str, ...]
+) -> None:
+    """Text may follow a call of an async tool; behind any other there are only calls."""
+    tools = tool_set(function("read", PATH), LATER, SEARCH)
+    made = build(tools, parallel=parallel, text_format=text_format)
+    calls = {
+        "read": READ,
+        "later": call("later", '{"path":"b"}'),
+        "search": given("search", "what?"),
+    }
+    assert dict.fromkeys(fits, True) == {text: accepts(made, text.format(**calls)) for text in fits}
+    assert dict.fromkeys(refused, False) == {
+        text: accepts(made, text.format(**calls)) for text in refused
+    }
+
+
+def test_only_async_tools() -> None:
+    """Where no tool is waited for, a required call is still the first thing."""
+    made = build(tool_set(SEARCH), "required")
+    assert accepts(made, f"<tool_call>{given('search', 'x')}Done.")
+    assert not accepts(made, "Done.")
 
 
 def test_text_format_with_a_schema() -> None:
@@ -275,7 +389,6 @@ WRONG = {"type": "object", "properties": {"a": {"type": "nothing"}}}
     [
         pytest.param([function("f", WRONG)], "tools[0].parameters", id="no such type"),
         pytest.param([function("f", {"type": "array"})], "tools[0].parameters", id="no object"),
-        pytest.param([function("f", [1])], "tools[0].parameters", id="no schema"),
         pytest.param(
             [HOSTED, function("g", PATH), function("f", WRONG)],
             "tools[2].parameters",
@@ -287,6 +400,22 @@ WRONG = {"type": "object", "properties": {"a": {"type": "nothing"}}}
             id="in a namespace",
         ),
         pytest.param([custom("c", "(")], "tools[0].format.definition", id="regex"),
+        pytest.param([custom("c", ")|(")], "tools[0].format.definition", id="regex inside out"),
+        pytest.param([custom("c", "a\\")], "tools[0].format.definition", id="regex that escapes"),
+        pytest.param([custom("c", "(?=a)")], "tools[0].format.definition", id="lookaround"),
+        pytest.param([custom("c", "[a&&b]")], "tools[0].format.definition", id="empty language"),
+        pytest.param(
+            [HOSTED, custom("c", "start: a", "lark")], "tools[1].format.definition", id="lark"
+        ),
+        pytest.param(
+            [custom("c", "start: <[6]>", "lark")], "tools[0].format.definition", id="lark too rich"
+        ),
+        pytest.param(
+            [custom("c", 'start: "a" start', "lark")], "tools[0].format.definition", id="no end"
+        ),
+        pytest.param(
+            [custom("c", "rule: /a/", "lark")], "tools[0].format.definition", id="no start"
+        ),
     ],
 )
 def test_an_invalid_schema_names_its_parameter(tools: list[dict[str, object]], param: str) -> None:
@@ -296,6 +425,50 @@ def test_an_invalid_schema_names_its_parameter(tools: list[dict[str, object]], p
     assert (param, "invalid_value") == (caught.value.param, caught.value.code)
     assert param in caught.value.message
     assert "%json" not in caught.value.message
+    assert "%lark" not in caught.value.message
+
+
+def test_a_reason_names_the_line_of_the_definition() -> None:
+    """What the library finds is told by the client's own line numbers."""
+    with pytest.raises(InvalidRequest) as caught:
+        build(tool_set(custom("c", "start: a\n\na: b", "lark")))
+    assert (
+        "Invalid grammar for 'tools[0].format.definition': line 3: unknown name: \"b\""
+        == caught.value.message
+    )
+
+
+HOSTILE = {
+    "deep repeats": "start: /((((a{100}){100}){100}){100})/",
+    "doubling": 'start: A29\nA0: "x"\n'
+    + "\n".join(f"A{n}: A{n - 1} A{n - 1}" for n in range(1, 30)),
+    "many lookbacks": "start: /"
+    + "|".join(f"(.|\\n)*{n}(.|\\n){{{n + 20}}}" for n in range(9))
+    + "/",
+    "many rules": "\n".join(
+        ["start: r0", *(f'r{n}: "a" r{n + 1}' for n in range(3000)), "r3000: "]
+    ),
+    "nesting": "start: " + "(" * 9000 + '"a"' + ")" * 9000,
+    "length": "start: " + '"a" ' * 20_000,
+}
+
+
+@pytest.mark.parametrize("definition", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_grammar_is_refused_or_cheap(definition: str) -> None:
+    """Nothing a definition says makes the process grow by much, or fail."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with suppress(InvalidRequest):
+        build(tool_set(custom("c", definition, "lark")))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 160 * 1024
+
+
+def test_grammars_may_be_too_large_together() -> None:
+    """What each tool may ask for, a hundred tools may not."""
+    many = "start: " + " | ".join(f'"{n}" /a/ "b"' for n in range(1500))
+    tools = tool_set(*(custom(f"c{n}", many, "lark") for n in range(120)))
+    with pytest.raises(InvalidRequest) as caught:
+        build(tools)
+    assert "tools" == caught.value.param
 
 
 def test_an_invalid_text_schema_names_its_parameter() -> None:

@@ -41,7 +41,7 @@ TOKENIZER = Tokenizer.shipped()
 RENDERER = Renderer(TOKENIZER)
 OFFERED = {
     "f": OfferedTool(name="f"),
-    "g": OfferedTool(name="g", kind="custom", namespace="space"),
+    "space.g": OfferedTool(name="space.g", kind="custom", namespace="space"),
 }
 SPECIAL = re.compile("(" + "|".join(map(re.escape, TOKENIZER.special)) + ")")
 
@@ -141,11 +141,11 @@ ARGUMENTS = [("CallStarted", "f", "function", ""), ("CallArguments", '{"a":1}')]
             id="text and two calls",
         ),
         pytest.param(
-            '<tool_call>{"name": "g", "input": "a\\n"}</tool_call>',
+            "<tool_call>space.g\na</b>\n</tool_call>",
             [
                 ("CallStarted", "g", "custom", "space"),
-                ("CallArguments", "a\n"),
-                ("ItemFinished", '{"name": "g", "input": "a\\n"}'),
+                ("CallArguments", "a</b>\n"),
+                ("ItemFinished", "space.g\na</b>\n"),
             ],
             id="custom call",
         ),
@@ -282,7 +282,8 @@ FRAGMENT = st.one_of(
             "</tool_call>",
             "<|im_start|>",
             f"<tool_call>{CALL}</tool_call>",
-            '<tool_call>{"name": "g", "input": "\\ud83d\\ude42',
+            "<tool_call>space.g\n",
+            "<tool_call>space",
             '{"name": "f", "arguments": {',
             '"}}',
         )
@@ -323,7 +324,13 @@ CALLS = st.one_of(
     st.dictionaries(st.text(max_size=4), VALUES, max_size=3).map(
         lambda value: FunctionCall(call_id="c", name="f", arguments=json.dumps(value))
     ),
-    st.builds(CustomToolCall, call_id=st.just("c"), name=st.just("g"), input=st.text(max_size=12)),
+    st.builds(
+        CustomToolCall,
+        call_id=st.just("c"),
+        name=st.just("g"),
+        namespace=st.just("space"),
+        input=st.one_of(st.text(max_size=12), st.sampled_from(("</tool_call>", "\n\n", "  a\n"))),
+    ),
 )
 RESPONSE = st.builds(
     lambda thoughts, messages, calls: [*thoughts, *messages, *calls],
@@ -347,8 +354,10 @@ def items_of(parts: Sequence[Part]) -> list[Item]:
         match opened[0]:
             case CallStarted(name, _, "function"):
                 items.append(FunctionCall(call_id="c", name=name, arguments=text))
-            case CallStarted(name):
-                items.append(CustomToolCall(call_id="c", name=name, input=text))
+            case CallStarted(name, _, _, namespace):
+                items.append(
+                    CustomToolCall(call_id="c", name=name, namespace=namespace, input=text)
+                )
             case ReasoningDelta():
                 items.append(Reasoning(summary=(), content=(ReasoningText(text=text),)))
             case _:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwire.config import KeyConfig
-from turnwire.errors import ConfigError, InvalidApiKey
+from turnwire.errors import ConfigError, InvalidApiKey, PermissionDenied
 from turnwire.server.auth import Authenticator, Caller
 
 KEY = "tw-0123456789-wxyz"
@@ -61,6 +61,8 @@ def test_anything_else_is_refused(header: str | None, message: str) -> None:
 def test_without_keys_everyone_is_local(header: str | None) -> None:
     """A server without keys takes any header, and none, as its one local owner."""
     assert Caller("local") == Authenticator().authenticate(header)
+    keeping_nothing = Authenticator(zero_data_retention=True)
+    assert Caller("local", zero_data_retention=True) == keeping_nothing.authenticate(header)
 
 
 @given(st.text(alphabet=st.characters(codec=None), min_size=5))
@@ -96,3 +98,17 @@ def test_one_key_has_one_owner() -> None:
     """The same key twice is refused, because its owner would be unclear."""
     with pytest.raises(ConfigError, match="configured twice"):
         Authenticator([KeyConfig(owner="a", key="k"), KeyConfig(owner="b", key="k")])
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["", "server"])
+@pytest.mark.parametrize("key", [False, True], ids=["", "key"])
+def test_zero_data_retention(server: bool, key: bool) -> None:
+    """It holds for a caller if the server or its key says so; then nothing can be stored."""
+    keys = [KeyConfig(owner="a", key="k", zero_data_retention=key)]
+    caller = Authenticator(keys, zero_data_retention=server).authenticate("Bearer k")
+    assert (server or key) == caller.zero_data_retention
+    if not caller.zero_data_retention:
+        caller.require_storing()
+        return
+    with pytest.raises(PermissionDenied, match="zero data retention"):
+        caller.require_storing()

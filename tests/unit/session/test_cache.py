@@ -51,3 +51,11 @@ def test_memory_is_bounded_by_evicting_the_lane_unused_for_longest() -> None:
     assert ["r3", None, "r4"] == [cache.latest_id(lane) for lane in "abc"]
     cache.remember("d", "r5", "five", 50)
     assert (1, 50, "five") == (len(cache), cache.num_bytes, cache.latest("d"))
+
+
+def test_entries_are_every_lanes_latest() -> None:
+    """What is remembered comes out, the lane used last first."""
+    cache: ConnectionCache[str] = ConnectionCache()
+    for lane, response_id, entry in (("a", "r1", "one"), ("b", "r2", "two"), ("a", "r3", "three")):
+        cache.remember(lane, response_id, entry)
+    assert ["three", "two"] == cache.entries()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -498,3 +498,16 @@ def test_deltas_add_up_whatever_the_parts(
             whole = event.get("text", event.get("arguments", event.get("input")))
             whole = event.get("refusal", whole)
             assert whole == texts.get((event["item_id"], kind), "")
+
+
+@pytest.mark.parametrize("kind", ["function", "custom"])
+def test_a_call_that_is_not_waited_for_says_so(kind: Literal["function", "custom"]) -> None:
+    """An async call is marked in every event, and other calls have no such key."""
+    for is_async in (False, True):
+        started = CallStarted(name="run", call_id="call_1", kind=kind, is_async=is_async)
+        events = played(emitter(), [started, CallArguments("{}"), END, TextDelta("x"), STOP])
+        items = [event["item"] for event in events if "item" in event]
+        items.append(events[-1]["response"]["output"][0])
+        expected = [True, True, None, None, True] if is_async else [None] * 5
+        assert expected == [item.get("async") for item in items]
+        assert is_async == any("async" in item for item in items)

@@ -138,7 +138,7 @@ class ChatModel:
         if not settings.warm_up:
             require_outputs(context.open_calls)
         try:
-            box = self._toolboxes.of(settings.tools, settings.tool_choice)
+            box = self._toolboxes.of(settings.all_tools, settings.tool_choice)
             schema = _strict_schema(settings) if self.options.checks else None
         except RecursionError:
             raise InvalidJson("The JSON is nested too deeply.") from None

@@ -339,7 +339,10 @@ class PartReader:
                 self._text(f'{{"name": {encode(call.name).decode()}, "arguments": ')
             else:
                 call_id = self._new_call_id(call.upstream_id)
-                self._parts.append(CallStarted(tool.call_name, call_id, tool.kind, tool.namespace))
+                started = CallStarted(
+                    tool.call_name, call_id, tool.kind, tool.namespace, tool.is_async
+                )
+                self._parts.append(started)
             self._show(call)
 
     def _show(self, call: CallInProgress) -> None:

@@ -103,7 +103,6 @@ class Toolboxes:
                     param="tools",
                 )
             named[name] = tool
-        asked = _asked_strict(tools)
         return Toolbox(
             tools={} if choice.mode == "none" else named,
             encoded=encode([self._entry(name, tool) for name, tool in named.items()]),
@@ -111,7 +110,7 @@ class Toolboxes:
             strict={
                 name: msgspec.json.decode(tool.parameters)
                 for name, tool in named.items()
-                if tool.name in asked and tool.parameters is not None
+                if tool.strict_asked and tool.parameters is not None
             },
         )
 
@@ -153,28 +152,3 @@ def _choice(choice: ToolChoice, names: Sequence[str]) -> object:
     if choice.mode == "required" and choice.allowed is not None and len(names) == 1:
         return {"type": "function", "function": {"name": names[0]}}
     return choice.mode
-
-
-class _Declared(Struct, frozen=True):
-    """A tool as the request spelled it; namespaces hold tools of their own."""
-
-    type: str = ""
-    name: str = ""
-    strict: bool | None = None
-    tools: tuple[_Declared, ...] = ()
-
-
-_DECLARED: Final = msgspec.json.Decoder(tuple[_Declared, ...])
-
-
-def _asked_strict(tools: ToolSet) -> frozenset[str]:
-    """Offered names of the functions that say `strict: true`."""
-    try:
-        declared = _DECLARED.decode(tools.raw)
-    except msgspec.DecodeError:  # a set that was not decoded from a request has no such bytes
-        return frozenset()
-    found = {tool.name for tool in declared if tool.strict is True}
-    for space in declared:
-        if space.type == "namespace":
-            found |= {f"{space.name}.{tool.name}" for tool in space.tools if tool.strict is True}
-    return frozenset(found)

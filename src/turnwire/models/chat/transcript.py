@@ -33,6 +33,8 @@ from turnwire.models.chat.options import MessageRules
 from turnwire.models.chat.rope import Rope
 from turnwire.models.chat.toolbox import wire_name
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -204,6 +206,8 @@ class _Writer:
             case OpaqueItem():
                 text = f"[{item.type}] {item.raw.decode('utf-8', 'replace')}"
                 self._say(self._rules.later_system_role, text)
+            case AdditionalTools() | ConfigurationUpdate():
+                pass  # tools stand in front of a chat, whenever they came; settings do not show
             case ItemReference():
                 raise AssertionError("references are resolved before a conversation is made")
             case _:

@@ -28,10 +28,10 @@ from turnwire.models.base import Settings
 from turnwire.models.chat.model import ChatModel, PreparedChat
 from turnwire.models.chat.options import ChatOptions, MessageRules, Patience
 from turnwire.models.takes import EVERYTHING, TEXT_ONLY
-from turnwire.parts import Finished, Part
+from turnwire.parts import CallStarted, Finished, Part
 from turnwire.protocol.codec import decode_tool_choice, decode_tools
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
-from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet, join
 
 Json = dict[str, Any]
 
@@ -454,3 +454,24 @@ async def test_a_tool_loop() -> None:
         assert ['{"cmd": "ls"}', '{"input":"x"}'] == [
             entry["function"]["arguments"] for entry in assistant["tool_calls"]
         ]
+
+
+async def test_tools_that_a_history_adds() -> None:
+    """They stand with the request's own, can be chosen and called, and keep what they are."""
+    late: Json = {**RUN, "name": "late", "strict": True, "async": True}
+    added: Json = {"type": "additional_tools", "role": "developer", "tools": [late]}
+    update: Json = {"type": "configuration_update", "reasoning": {"effort": "low"}}
+    context = Context(None, items_of([message("hi"), added, update, message("go")]))
+    own = tools_of([RUN])
+    every = join(own, context.standing.tools)
+    choice = decode_tool_choice(Raw(b'{"type":"function","name":"late"}'), every)
+    settings = Settings(tools=own, added=context.standing.tools, tool_choice=choice)
+    reply = Reply(sse(call(0, "late", "{}", "c"), end("tool_calls")))
+    async with answering(reply) as (model, _):
+        prepared = model.prepare(None, context.items, settings)
+        body = sent(prepared)
+        assert ["hi", "go"] == [one["content"] for one in body["messages"]]
+        assert ["late"] == [one["function"]["name"] for one in body["tools"]]
+        parts = [part async for part in prepared.respond()]
+    (started,) = [part for part in parts if isinstance(part, CallStarted)]
+    assert ("late", True) == (started.name, started.is_async)

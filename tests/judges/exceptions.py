@@ -18,7 +18,17 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-__all__ = ["BEYOND", "EXTRAS", "NEWER", "NULLS", "OPENAI", "OPEN_RESPONSES", "VALUES", "Amendment"]
+__all__ = [
+    "BEYOND",
+    "CARRIED",
+    "EXTRAS",
+    "NEWER",
+    "NULLS",
+    "OPENAI",
+    "OPEN_RESPONSES",
+    "VALUES",
+    "Amendment",
+]
 
 NULL: Final[Mapping[str, Any]] = {"type": "null"}
 
@@ -137,6 +147,20 @@ BEYOND: Final[Mapping[str, frozenset[str]]] = {
     "item": frozenset({"custom_tool_call"}),
     "choice": frozenset({"custom"}),  # also among allowed_tools
 }
+
+CARRIED: Final = frozenset(
+    {
+        "additional_tools",
+        "apply_patch_call_output",
+        "computer_call_output",
+        "local_shell_call_output",
+        "mcp_approval_response",
+        "shell_call",
+        "shell_call_output",
+    }
+)
+"""Items of clients that come back in lists as they were sent, with an id: where a key is optional
+on the way in and required on the way out (a status, a request_id), nobody here knows its value."""
 
 NEWER: Final = frozenset(
     {

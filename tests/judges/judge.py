@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 from tests.judges import official, sense
-from tests.judges.exceptions import NEWER
+from tests.judges.exceptions import CARRIED, NEWER
 from tests.judges.order import Disorder, StreamOrder
 from tests.judges.samples import STREAMS
 from tests.judges.schemas import open_responses, openai, within
@@ -150,6 +150,8 @@ def _ends_of(items: list[Json]) -> tuple[str | None, str | None]:
 
 def _item_complaints(item: Json) -> list[str]:
     """An item of a list: of a response or of a conversation, which the page does not say."""
+    if item["type"] in CARRIED:
+        return [] if isinstance(item.get("id"), str) else ["sense: an item without an id"]
     found: list[list[str]] = []
     for union in ("Item", "ConversationItem"):
         if item["type"] not in openai().events(union):

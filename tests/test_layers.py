@@ -23,7 +23,9 @@ SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
 TURN = (
-    MODELS | ORDER | {"admission", "config", "conversations", "history", "models", "order", "store"}
+    MODELS
+    | ORDER
+    | {"admission", "config", "conversations", "history", "models", "order", "resent", "store"}
 )
 
 ALLOWED: dict[str, frozenset[str]] = {
@@ -48,6 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "models": MODELS,
     "history": SAID | {"context", "store"},
     "conversations": SAID | {"context", "history", "store"},
+    "resent": SAID | {"context", "history"},
     "order": ORDER,
     "admission": LEAVES | {"models", "session"},
     "turn": TURN,

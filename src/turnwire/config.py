@@ -200,6 +200,9 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
         max_queued_per_connection: Accepted creates that wait on one WebSocket (8.4).
         max_cached_bytes_per_connection: Memory for the contexts that one WebSocket can
             continue; beyond it the lanes unused for longest lose theirs.
+        max_known_bytes: Memory, per process, for conversations that are recognised when a
+            client sends them again in full; beyond it those unused for longest are forgotten.
+            0 recognises none. They are never written anywhere, nor shared between owners.
     """
 
     max_connections: Positive = 10_000
@@ -210,6 +213,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     max_queued_per_connection: Positive = 256
     max_connections_per_owner: Positive = 10_000
     max_cached_bytes_per_connection: Positive = 64 * MIB
+    max_known_bytes: NotNegative = 256 * MIB
 
 
 class WebSocketConfig(Struct, frozen=True, kw_only=True):

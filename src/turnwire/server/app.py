@@ -22,6 +22,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from turnwire.config import Config
+from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
 from turnwire.engines.sim import SIM_PROFILES
@@ -30,6 +31,7 @@ from turnwire.history import History
 from turnwire.models.base import Model
 from turnwire.models.embedded import embedded_models
 from turnwire.models.registry import Registry
+from turnwire.resent import Resent
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
@@ -102,6 +104,7 @@ class Server:
             self.registry,
             history,
             conversations,
+            Resent(KnownContexts(limits.max_known_bytes), history),
             self.metrics,
             max_in_flight=limits.max_in_flight,
             max_in_flight_per_owner=limits.max_in_flight_per_owner,

@@ -195,6 +195,12 @@ def run(quick: bool) -> list[Result]:
             bar=FLAT,
         ),
         Result(
+            case=f"resent {growth}",
+            value=large.resent.median_sec / small.resent.median_sec,
+            unit="times",
+            bar=FLAT,
+        ),
+        Result(
             case=f"settle {growth}",
             value=large.settle.median_sec / small.settle.median_sec,
             unit="times",

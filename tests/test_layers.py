@@ -20,7 +20,7 @@ LEAVES = frozenset(
     {"constraint", "errors", "familiar", "gguf", "ids", "logprobs", "parts", "sealing", "tokens"}
 )
 SAID = LEAVES | {"protocol"}
-MODELS = SAID | {"context", "engines", "rendering"}
+MODELS = SAID | {"context", "engines", "hub", "model_config", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
 TURN = (
     MODELS
@@ -39,7 +39,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "parts": frozenset({"logprobs", "tokens"}),
     "gguf": frozenset({"errors"}),
     "sealing": frozenset({"errors"}),
-    "config": LEAVES,
+    "model_config": frozenset({"errors"}),
+    "config_layers": frozenset({"errors", "model_config"}),
+    "config": LEAVES | {"config_layers", "model_config"},
     "telemetry": LEAVES,
     "engines": LEAVES,
     "protocol": LEAVES,

@@ -40,6 +40,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "gguf": frozenset({"errors"}),
     "sealing": frozenset({"errors"}),
     "model_config": frozenset({"errors"}),
+    "hub": frozenset({"errors"}),
     "config_layers": frozenset({"errors", "model_config"}),
     "config": LEAVES | {"config_layers", "model_config"},
     "telemetry": LEAVES,

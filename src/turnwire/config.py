@@ -455,6 +455,8 @@ def _parse(variable: str, text: str, struct: type[Struct], key: str) -> Any:
 
 
 def _finish(config: Config, env: Mapping[str, str]) -> Config:
+    for problem in problems(config.engine, config.model):
+        raise ConfigError(problem)
     server, store = config.server, config.store
     keys = tuple(_digested(key, env) for key in config.keys)
     if env.get(f"{ENV_PREFIX}API_KEY"):
@@ -527,8 +529,6 @@ def _secrets(config: Config, env: Mapping[str, str]) -> Secrets:
 
 def _check(config: Config) -> None:
     server = config.server
-    for problem in problems(config.engine, config.model):
-        raise ConfigError(problem)
     local = [
         name
         for name, engine in config.engine.items()

@@ -29,6 +29,8 @@ __all__ = [
     "Secrets",
     "SimConfig",
     "given_model",
+    "key_names",
+    "problems",
     "with_kinds",
 ]
 

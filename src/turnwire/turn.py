@@ -39,7 +39,7 @@ from turnwire.errors import (
 from turnwire.familiar import Familiar
 from turnwire.history import History, Put
 from turnwire.models.base import Model, Prepared, Settings
-from turnwire.models.registry import Registry
+from turnwire.models.registry import Offer, Registry
 from turnwire.models.takes import check_taken
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
@@ -238,7 +238,8 @@ class Turns:
     async def _resolve(self, order: Order) -> _Resolved:
         request, clock = order.request, order.clock
         _refuse_unsupported(request)
-        model = self._model(order)
+        offer = self._offer(order)
+        model = offer.model
         tools = decode_tools(request.tools, order.tools)
         said: Said | None = None
         talk: Talk | None = None
@@ -264,13 +265,13 @@ class Turns:
             tool_choice=decode_tool_choice(request.tool_choice, join(tools, standing.tools)),
             parallel_tool_calls=request.parallel_tool_calls is not False,
             text_format=(request.text and request.text.format) or PlainTextFormat(),
-            effort=reasoning.effort if reasoning else None,
+            effort=(reasoning and reasoning.effort) or offer.effort,
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,
             top_logprobs=request.wanted_logprobs,
-            max_output_tokens=request.max_output_tokens,
+            max_output_tokens=offer.limit(request.max_output_tokens),
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},
             warm_up=request.warm_up,
@@ -363,7 +364,7 @@ class Turns:
         with_past = resent or asked.talk is not None
         return _Started(model, prepared, emitter, tools, response.store, asked.talk, with_past)
 
-    def _model(self, order: Order) -> Model:
+    def _offer(self, order: Order) -> Offer:
         name = order.request.model or self.default_model
         if not name:
             raise InvalidRequest(
@@ -371,10 +372,10 @@ class Turns:
                 code="missing_required_parameter",
                 param="model",
             )
-        model = self.registry.get(name)
-        if order.models is not None and name not in order.models:
+        offer = self.registry.offer(name)
+        if order.models is not None and order.models.isdisjoint((name, offer.model.name)):
             raise PermissionDenied(f"This key may not use the model {name!r}.", param="model")
-        return model
+        return offer
 
     async def _render(
         self,
@@ -464,7 +465,7 @@ class Turns:
         emitting: ClockStage = "first_token"
         held: Coalescer | None = None
         async with (
-            self._slots.of(started.model).hold(order.client),
+            self._slots.of(self.registry.offer(started.model.name)).hold(order.client),
             aclosing(prepared.respond()) as parts,
         ):
             if order.background:

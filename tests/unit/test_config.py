@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 from rich.pretty import pretty_repr
 
 from turnwire.config import (
@@ -291,17 +294,31 @@ def test_the_store_path_can_be_chosen() -> None:
     assert Path("/s.db") == Config(store=StoreConfig(path=Path("/s.db"))).store_path
 
 
+def documented_sections() -> dict[str, Iterable[type[Struct]]]:
+    """Every section of the file by its heading, and the structs that it fills."""
+    found: dict[str, Iterable[type[Struct]]] = {}
+    for name, hint in get_type_hints(Config).items():
+        if name in ("engine", "model"):
+            for struct in get_args(get_args(hint)[1]):
+                tag = struct.__struct_config__.tag
+                found[f'[{name}.NAME] with kind = "{tag}"'] = [struct]
+        elif name == "keys":
+            found["[[keys]]"] = [KeyConfig]
+        elif name != "secrets":
+            found[f"[{name}]"] = [hint]
+    return found
+
+
 def test_every_field_is_documented() -> None:
     """The reference names exactly the fields there are, section by section."""
     page = Path(__file__).parents[2] / "docs" / "reference" / "configuration.md"
     documented = {
-        section.split("]")[0].strip("["): re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+        section.splitlines()[0]: sorted(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
         for section in page.read_text("utf-8").split("\n## ")[1:]
     }
-    config = Config(keys=(KeyConfig(owner="a", key="k"),))
     actual = {
-        name: list((config.keys[0] if name == "keys" else getattr(config, name)).__struct_fields__)
-        for name in Config.__struct_fields__
+        heading: sorted(field for struct in structs for field in struct.__struct_fields__)
+        for heading, structs in documented_sections().items()
     }
     assert actual == documented
 

@@ -12,25 +12,25 @@ from turnwire.config_layers import convert, unknown
 from turnwire.errors import ConfigError
 
 
-class Apple(Struct, tag_field="kind", tag="apple"):
+class Apple(Struct, frozen=True, tag_field="kind", tag="apple"):
     """One kind."""
 
     size: int = 1
 
 
-class Pear(Struct, tag_field="kind", tag="pear"):
+class Pear(Struct, frozen=True, tag_field="kind", tag="pear"):
     """Another."""
 
     ripe: bool = False
 
 
-class Pip(Struct):
+class Pip(Struct, frozen=True):
     """Something in a list."""
 
     colour: Literal["black", "white"] = "black"
 
 
-class Basket(Struct):
+class Basket(Struct, frozen=True):
     """A section."""
 
     owner: str = ""
@@ -38,7 +38,7 @@ class Basket(Struct):
     pips: tuple[Pip, ...] = ()
 
 
-class Market(Struct):
+class Market(Struct, frozen=True):
     """A whole configuration."""
 
     basket: Basket = Basket()
@@ -73,7 +73,7 @@ def test_a_layer_fills_its_structs() -> None:
             "f: fruit.x: unknown kind 'aple'; did you mean apple?",
         ),
         ({"fruit": {"x": {}}}, "f: fruit.x needs a kind; there are apple, pear."),
-        ({"fruit": {"x": {"kind": "pear", "size": 1}}}, "f: unknown key fruit.x.size."),
+        ({"fruit": {"x": {"kind": "pear", "cut": 1}}}, "f: unknown key fruit.x.cut."),
         ({"fruit": {"x": {"kind": "pear", "ripe": 1}}}, "f: fruit.x: ripe: expected `bool`, got"),
         ({"fruit": {"x": 1}}, "f: fruit.x: expected `object`, got `int`."),
         ({"fruit": 1}, "f: fruit: expected `object`, got `int`."),

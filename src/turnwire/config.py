@@ -66,6 +66,7 @@ __all__ = [
     "StoreConfig",
     "WebSocketConfig",
     "default_data_dir",
+    "faults",
     "load",
 ]
 
@@ -373,8 +374,7 @@ def load(
         ConfigError: something cannot be read, is unknown, of the wrong type or contradicts
             something else; the message names it and the mend.
     """
-    if path is None and env.get(f"{ENV_PREFIX}CONFIG"):
-        path = Path(env[f"{ENV_PREFIX}CONFIG"])
+    path = _path(path, env)
     from_file = with_kinds(_read_file(path)) if path else {}
     from_flags: dict[str, Any] = {}
     for name, value in (flags or {}).items():
@@ -398,6 +398,38 @@ def load(
                 merged[section] = value
     merged.setdefault("server", {}).setdefault("data_dir", str(default_data_dir(env)))
     return _finish(convert(merged, Config, "the configuration"), env)
+
+
+def faults(path: Path | None, env: Mapping[str, str]) -> list[str]:
+    """Return everything that is wrong with the file, each as a sentence.
+
+    `load` stops at the first. What only shows in the whole (two sections that contradict each
+    other, a variable that is not set) is not among them.
+
+    Args:
+        path: As for `load`.
+        env: The same.
+    """
+    found: list[str] = []
+    try:
+        path = _path(path, env)
+        layer = with_kinds(_read_file(path)) if path else {}
+    except ConfigError as error:
+        return [str(error)]
+    for section, value in layer.items():
+        named = section in ("engine", "model") and isinstance(value, Mapping)
+        for part in ({name: table} for name, table in value.items()) if named else (value,):
+            try:
+                convert({section: part}, Config, f"{path}")
+            except ConfigError as error:
+                found.append(str(error))
+    return found
+
+
+def _path(path: Path | None, env: Mapping[str, str]) -> Path | None:
+    """The file to read, if there is one."""
+    named = env.get(f"{ENV_PREFIX}CONFIG")
+    return Path(named) if path is None and named else path
 
 
 def _read_file(path: Path) -> dict[str, Any]:

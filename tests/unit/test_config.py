@@ -21,6 +21,7 @@ from turnwire.config import (
     StoreConfig,
     WebSocketConfig,
     default_data_dir,
+    faults,
     load,
 )
 from turnwire.errors import ConfigError
@@ -346,3 +347,17 @@ def test_allowed_origins(origins: str, with_key: bool, named: str | None) -> Non
     else:
         with pytest.raises(ConfigError, match=named):
             load(None, env)
+
+
+def test_all_faults_of_a_file_are_listed(tmp_path: Path) -> None:
+    """`load` stops at the first; this is for whoever wants to mend them all."""
+    path = write(tmp_path, '[server]\nprt = 1\n[store]\nkind = "x"\n[engine.a]\nkind = "y"\n')
+    found = faults(path, HOME)
+    assert [True] * 3 == [
+        word in text
+        for word, text in zip(("server.prt", "store.kind", "engine.a"), found, strict=True)
+    ]
+    assert [] == faults(write(tmp_path, "[server]\nport = 1"), HOME) == faults(None, HOME)
+    broken = write(tmp_path, "[server")
+    (text,) = faults(None, {"TURNWIRE_CONFIG": str(broken)})
+    assert "not valid TOML" in text

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from msgspec import structs
 
+from turnwire.cli.download_bar import DownloadBar
 from turnwire.config import Config, KeyConfig, StoreConfig
 from turnwire.errors import TurnwireError
 
@@ -123,7 +124,10 @@ class Link:
             from turnwire.server.app import serve
 
             self._key = token_urlsafe(24)
-            server = await self._stack.enter_async_context(serve(_private(self._config, self._key)))
+            private = _private(self._config, self._key)
+            server = await self._stack.enter_async_context(
+                serve(private, progress=self._stack.enter_context(DownloadBar()))
+            )
             self._url = server.url
         self._session = await self._stack.enter_async_context(
             aiohttp.ClientSession(

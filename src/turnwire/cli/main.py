@@ -10,7 +10,7 @@ import typer
 
 from turnwire import __version__
 
-__all__ = ["app", "chat", "connect", "demo", "options", "serve"]
+__all__ = ["app", "chat", "connect", "demo", "doctor", "options", "serve"]
 
 app = typer.Typer(
     name="turnwire",
@@ -133,6 +133,23 @@ def chat(
     raise typer.Exit(
         run(config, os.environ, url=url, model=model, effort=effort, given=serve or [])
     )
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; TURNWIRE_CONFIG if not given.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="As for serve: FILE.gguf or hf:OWNER/NAME/FILE.gguf.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each model.")] = 120.0,
+    json: Annotated[bool, typer.Option("--json", help="One finding a line, as JSON.")] = False,
+) -> None:
+    """Look whether everything that the configuration needs is there and works."""
+    from turnwire.cli.doctor import run
+
+    raise typer.Exit(run(config, os.environ, given=model or [], timeout_sec=timeout, as_json=json))
 
 
 if __name__ == "__main__":

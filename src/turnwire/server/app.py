@@ -62,7 +62,7 @@ from turnwire.telemetry import logs
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Server", "builder", "run", "serve"]
+__all__ = ["Server", "builder", "embedded", "run", "serve"]
 
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!input_tokens$)[^{}/]+}"
@@ -308,7 +308,12 @@ def _sealer(config: Config) -> Sealer:
     return Sealer([load_or_create_key(config.seal_key_path)])
 
 
-def _embedded(config: Config) -> list[Model]:
+def embedded(config: Config) -> list[Model]:
+    """Return the models of the package that a configuration offers.
+
+    Raises:
+        ConfigError: it names one that there is not.
+    """
     offered: dict[str, Model] = {model.name: model for model in embedded_models()}
     names = config.models.embedded
     if names is None:
@@ -340,14 +345,14 @@ def builder(config: Config, progress: Progress | None = None) -> Builder:
 
 async def _models(config: Config, progress: Progress | None) -> list[Model | Offer]:
     """The models of the configuration, then the embedded ones."""
-    embedded = _embedded(config)
+    shipped = embedded(config)
     building = builder(config, progress)
     try:
         built = [await building.build(name, told) for name, told in config.model.items()]
     except BaseException:
         await building.aclose()
         raise
-    return [*built, *embedded]
+    return [*built, *shipped]
 
 
 async def _store(config: Config) -> MemoryStore | SqliteStore:
@@ -496,8 +501,8 @@ def _fork_workers(config: Config, folder: Path) -> None:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
-    embedded = SIM_PROFILES if config.models.embedded is None else config.models.embedded
-    _announce(f"http://{config.server.host}:{port}", [*config.model, *embedded])
+    shipped = SIM_PROFILES if config.models.embedded is None else config.models.embedded
+    _announce(f"http://{config.server.host}:{port}", [*config.model, *shipped])
     failed = False
     while children:
         child, status = os.wait()

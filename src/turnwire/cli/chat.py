@@ -75,7 +75,7 @@ def run(
                 return _fail("the server offers no model", 1)
             if model is not None and model not in there:
                 return _fail(f"there is no model {model!r}; there are {', '.join(there)}", 2)
-            Terminal(link, Chat(model or there[0], effort), there, config).talk()
+            _Terminal(link, Chat(model or there[0], effort), there, config).talk()
     except ConfigError as error:
         return _fail(str(error), 2)
     except TurnwireError as error:
@@ -87,7 +87,7 @@ def run(
     return 0
 
 
-class Terminal:
+class _Terminal:
     """A person at a terminal, and a conversation over a link."""
 
     def __init__(self, link: Link, chat: Chat, models: list[str], config: Config) -> None:

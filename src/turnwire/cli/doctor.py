@@ -78,7 +78,7 @@ def run(
     findings: list[Finding] = []
 
     async def look() -> None:
-        async for finding in examine(path, env, given=given, timeout_sec=timeout_sec):
+        async for finding in _examine(path, env, given=given, timeout_sec=timeout_sec):
             findings.append(finding)
             if as_json:
                 typer.echo(msgspec.json.encode(finding).decode())
@@ -95,7 +95,7 @@ def run(
     return int(any(finding.state == "broken" for finding in findings))
 
 
-async def examine(
+async def _examine(
     path: Path | None, env: Mapping[str, str], *, given: list[str], timeout_sec: float
 ) -> AsyncIterator[Finding]:
     """Yield findings as they are made."""

@@ -73,7 +73,7 @@ def serve(
         "port": port,
         "data_dir": data_dir,
         "workers": workers,
-        "model": model or [],
+        "model": model,
     }
     raise typer.Exit(run(config, os.environ, flags))
 

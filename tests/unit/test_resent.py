@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -437,3 +438,22 @@ def test_a_string_is_an_input(text: str, known: bool) -> None:
             assert (None, ()) == (said.parent, tuple(said.items))
 
     asyncio.run(run())
+
+
+async def test_what_cannot_be_served_is_refused_with_its_place() -> None:
+    """Items that were not seen before are checked behind what is known, and then in the whole."""
+    resent, _ = memory()
+    sent = [message("user", PAD), message("user", "two")]
+    await serve(resent, sent)
+    seen: list[tuple[bool, int]] = []
+
+    def check(context: Context | None, items: Sequence[Item]) -> None:
+        seen.append((context is not None, len(items)))
+        if len(items) != 1 + (context is None) * 2:
+            raise AssertionError("behind what is known there is one")
+        raise InvalidRequest("no", param=f"input[{len(items) - 1}]")
+
+    with pytest.raises(InvalidRequest) as raised:
+        await resent.read("me", raw([*sent, message("user", "three")]), check)
+    assert [(True, 1), (False, 3)] == seen
+    assert "input[2]" == raised.value.param

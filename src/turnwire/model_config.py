@@ -168,9 +168,9 @@ class EngineModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag
         effort: Reasoning effort of requests that name none.
         prices: Of a million tokens.
         engine: Name of its engine.
-        tokenizer: A `tokenizer.json`, or a GGUF file for what is in its head; None for what the
-            engine's own file says.
-        template: A file with a chat template in Jinja; None for what the engine's own file says.
+        tokenizer: A GGUF file, for what is in its head; a `tokenizer.json`; or a folder with one
+            and what else says how it is used. None for the engine's own file.
+        template: A file with a chat template in Jinja; None for what the same file says.
         family: Format of the model, where the template does not tell.
     """
 
@@ -193,6 +193,7 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
         model: The endpoint's own name for the model; None for the same name.
         key_env: Environment variable that holds its key.
         headers: Further headers of every request; no secrets.
+        window: Tokens of prompt and output together, if that is known.
         proxy: An HTTP proxy to go through.
         system_role: Role of the first message.
         later_system_role: Role of system messages after that; `user` for templates that take
@@ -218,6 +219,7 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
     model: Name | None = None
     key_env: Name | None = None
     headers: dict[str, str] = {}
+    window: Window | None = None
     proxy: Name | None = None
     system_role: Literal["system", "developer"] = "system"
     later_system_role: Literal["system", "developer", "user"] = "system"
@@ -301,9 +303,18 @@ def problems(
             yield f"engine.{name} has key_env, which is for a url only."
     owner: dict[str, str] = {}
     for name, model in models.items():
-        if isinstance(model, EngineModelConfig) and model.engine not in engines:
-            there = f"there are {', '.join(engines)}" if engines else "there are none"
-            yield f"model.{name}: there is no engine.{model.engine}; {there}."
+        if isinstance(model, EngineModelConfig):
+            built_on = engines.get(model.engine)
+            if built_on is None:
+                there = f"there are {', '.join(engines)}" if engines else "there are none"
+                yield f"model.{name}: there is no engine.{model.engine}; {there}."
+            elif isinstance(built_on, SimConfig) and (
+                model.tokenizer or model.template or model.family
+            ):
+                yield (
+                    f"model.{name} has a tokenizer, a template or a family, but its engine "
+                    "pretends, and has its own."
+                )
         for called in (name, *model.aliases):
             if called in owner:
                 yield f"Two models are called {called!r}: {owner[called]} and {name}."

@@ -112,6 +112,10 @@ def test_paths_of_models_are_expanded(tmp_path: Path) -> None:
             "each of the 2 workers would load it",
         ),
         ('[model.m]\nengine = "x"', "model.m: there is no engine.x; there are none."),
+        (
+            ENGINE.replace('aliases = ["fast"]', 'family = "hermes"'),
+            "model.lab/fast:1 has a tokenizer, a template or a family",
+        ),
         ('[model.m]\nkind = "chat"', "model.m: object missing required field `base_url`."),
         (CHAT, "environment variable FAR_KEY, which is not set."),
         (

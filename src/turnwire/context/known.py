@@ -33,6 +33,9 @@ NODE_BYTES: Final = 2048
 MIN_VERBATIM_BYTES: Final = 2048
 """Less than this is decoded in the time that looking it up takes."""
 
+MAX_MISSING: Final = 16
+"""Links of a context that are made known at once; a turn adds two."""
+
 WINDOW_BYTES: Final = 64
 DIGITS: Final = 4
 MAX_CANDIDATES: Final = 8
@@ -128,7 +131,9 @@ class KnownContexts:
         """Remember a context and all before it; O(new links).
 
         Where an equal one is known already that one stays, with what hangs on it. One that
-        would take more than half of the room is not kept: it would push out everybody's.
+        would take more than half of the room is not kept: it would push out everybody's. Nor is
+        one that was forgotten and goes on: to keep the whole of it again with every turn would
+        cost more than what is new, for as long as there is too little room for everybody.
 
         Args:
             owner: Whose it is.
@@ -142,10 +147,12 @@ class KnownContexts:
         if digest is None:
             return
         node = self._nodes.get((owner, digest))
-        if node is None:
-            node = self._insert(owner, context)
-        else:
+        if node is not None:
             self._used(node)
+        else:
+            node = self._insert(owner, context)
+            if node is None:
+                return
         if verbatim is not None and len(verbatim.data) >= MIN_VERBATIM_BYTES:
             self._remember(node, verbatim)
         while self.num_bytes > self.max_bytes:
@@ -153,29 +160,33 @@ class KnownContexts:
 
     # -- the trees
 
-    def _insert(self, owner: str, context: Context) -> _Node:
+    def _insert(self, owner: str, context: Context) -> _Node | None:
+        """Make the nodes of a context; None if too many are missing."""
         missing: list[Context] = []
         parent: _Node | None = None
+        # Equal links of another making, and links without items, are held only by what follows,
+        # which pays for them.
+        others, extra = 0, 0
         for link in context.newest_first():
             known = self._nodes.get((owner, _digest(link)))
-            if known is not None and known.context is link:
-                parent = known
-                break
-            missing.append(link)
-        extra = 0
+            if known is not None:
+                parent = parent or known
+                if known.context is link:
+                    break
+                if others == MAX_MISSING:
+                    extra += _held_bytes(link.num_chars)
+                    break
+                others += 1
+                extra += _own_bytes(link)
+            elif not link.num_items:
+                extra += _own_bytes(link)
+            elif len(missing) == MAX_MISSING:
+                return None
+            else:
+                missing.append(link)
         for link in reversed(missing):
             key = (owner, _digest(link))
-            size = _held_bytes(link.num_chars - (link.parent.num_chars if link.parent else 0))
-            known = self._nodes.get(key)
-            if known is not None:
-                # An equal link of another making, or one without items: it is held only by
-                # what follows, which pays for it.
-                parent, extra = known, extra + size
-                continue
-            if not link.num_items:
-                extra += size
-                continue
-            node = _Node(key, link, parent, size + extra)
+            node = _Node(key, link, parent, _own_bytes(link) + extra)
             extra = 0
             self._nodes[key] = self._leaves[key] = node
             self.num_bytes += node.num_bytes
@@ -183,8 +194,6 @@ class KnownContexts:
                 parent.num_children += 1
                 self._leaves.pop(parent.key, None)
             parent = node
-        if parent is None:
-            raise AssertionError("a context with items has a node")
         return parent
 
     def _used(self, node: _Node) -> None:
@@ -237,6 +246,10 @@ class KnownContexts:
 def _held_bytes(num_chars: int) -> int:
     """Text, and the token ids of the same text, which take as much."""
     return NODE_BYTES + 2 * num_chars
+
+
+def _own_bytes(link: Context) -> int:
+    return _held_bytes(link.num_chars - (link.parent.num_chars if link.parent else 0))
 
 
 def _digest(link: Context) -> bytes:

@@ -150,6 +150,18 @@ def test_the_longest_input_is_recalled_and_the_shorter_is_let_go() -> None:
     )
 
 
+def test_what_was_forgotten_is_not_learnt_link_by_link() -> None:
+    """A long conversation that goes on costs what is new, also where there is no room for it."""
+    known = KnownContexts(ROOM)
+    long = chain(*map(str, range(17)))
+    digest_of(long)
+    known.put("me", long)
+    assert 0 == len(known)
+    known.put("me", chain(*map(str, range(16))))
+    known.put("me", long)
+    assert (17, None) == (len(known), found(known, chain("17", behind=long)))
+
+
 def test_small_inputs_are_not_remembered() -> None:
     """They are decoded as fast as they would be found."""
     known = KnownContexts(ROOM)

@@ -20,10 +20,12 @@ LEAVES = frozenset(
     {"constraint", "errors", "familiar", "gguf", "ids", "logprobs", "parts", "sealing", "tokens"}
 )
 SAID = LEAVES | {"protocol"}
-MODELS = SAID | {"context", "engines", "rendering"}
+MODELS = SAID | {"context", "engines", "hub", "model_config", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
 TURN = (
-    MODELS | ORDER | {"admission", "config", "conversations", "history", "models", "order", "store"}
+    MODELS
+    | ORDER
+    | {"admission", "config", "conversations", "history", "models", "order", "resent", "store"}
 )
 
 ALLOWED: dict[str, frozenset[str]] = {
@@ -37,7 +39,10 @@ ALLOWED: dict[str, frozenset[str]] = {
     "parts": frozenset({"logprobs", "tokens"}),
     "gguf": frozenset({"errors"}),
     "sealing": frozenset({"errors"}),
-    "config": LEAVES,
+    "model_config": frozenset({"errors"}),
+    "hub": frozenset({"errors"}),
+    "config_layers": frozenset({"errors", "model_config"}),
+    "config": LEAVES | {"config_layers", "model_config"},
     "telemetry": LEAVES,
     "engines": LEAVES,
     "protocol": LEAVES,
@@ -48,6 +53,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "models": MODELS,
     "history": SAID | {"context", "store"},
     "conversations": SAID | {"context", "history", "store"},
+    "resent": SAID | {"context", "history"},
     "order": ORDER,
     "admission": LEAVES | {"models", "session"},
     "turn": TURN,

@@ -2,8 +2,11 @@
 
 Incremental: a continuation sends one tool output (about 400 tokens) and finds its context as
 the connection kept it. Full: the same turn from a client that sends every item again, so that
-all of them are decoded from JSON, rendered and tokenised. Both give the same prompt, token for
-token, which is checked. Settling is what a finished response costs before its last event.
+all of them are decoded from JSON, rendered and tokenised. Resent: the same bytes again, from a
+client whose turn before was served: the server recognises them. Rewritten: every item again in
+other bytes (spaces, other ids), so that they are recognised only once decoded. All four give the
+same prompt, token for token, which is checked. Settling is what a finished response costs before
+its last event.
 """
 
 from __future__ import annotations
@@ -17,13 +20,19 @@ from msgspec import Raw, Struct
 from bench import fixtures
 from bench.measure import Bench, Result, Timing, time_call
 from turnwire.context.chain import Context
+from turnwire.context.known import KnownContexts, Verbatim
+from turnwire.context.recent import RecentContexts
+from turnwire.history import History
 from turnwire.models.base import Settings
 from turnwire.models.token_model import PreparedTokens, TokenModel
 from turnwire.protocol.codec import decode_items, decode_tools, echo, encode_item
 from turnwire.protocol.items import FunctionCall, Item
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
+from turnwire.resent import Resent
+from turnwire.sealing import Sealer
 from turnwire.session.emitter import Emitter
+from turnwire.store.memory import MemoryStore
 
 __all__ = ["BENCH"]
 
@@ -39,24 +48,28 @@ class Cost(Struct, frozen=True):
     Attributes:
         num_tokens: Of the prompt.
         incremental: Continuing it.
-        full: Sending all of it.
+        full: Sending all of it to a server that knows nothing.
+        resent: Sending all of it to one that served the turn before, over either path.
+        rewritten: The same in other bytes.
         settle: Keeping it after the response.
     """
 
     num_tokens: int
     incremental: Timing
     full: Timing
+    resent: Timing
+    rewritten: Timing
     settle: Timing
 
 
-def measure(model: TokenModel, num_tokens: int, *, quick: bool) -> Cost:
+def measure(model: TokenModel, num_tokens: int, runner: asyncio.Runner, *, quick: bool) -> Cost:
     """Time a turn behind about `num_tokens` of context, each way."""
     settings = Settings(
         instructions=fixtures.INSTRUCTIONS,
         tools=decode_tools(fixtures.TOOLS),
         hints={"sim.tool_calls": "1000000"},
     )
-    parent, new = asyncio.run(_work(model, settings, num_tokens))
+    parent, new = runner.run(_work(model, settings, num_tokens))
     items = [encode_item(item) for item in parent.all_items()]
     whole = Raw(b"[" + b",".join([*items, new[1:-1]]) + b"]")
 
@@ -66,18 +79,53 @@ def measure(model: TokenModel, num_tokens: int, *, quick: bool) -> Cost:
     def full() -> PreparedTokens:
         return model.prepare(None, decode_items(whole), settings)
 
+    resent = _memory(parent, items)
+    loop = runner.get_loop()  # `run` itself prints what comes of it, to nobody
+    other = Raw(b"[" + b" , ".join([*map(_rewritten, items), new[1:-1]]) + b"]")
+
+    def recognised(raw: Raw) -> PreparedTokens:
+        # Nothing is learnt from it, so that each call finds the same.
+        said = loop.run_until_complete(resent.read("bench", raw))
+        if said.outcome != "hit":
+            raise AssertionError("a conversation that was served must be known")
+        return model.prepare(said.parent, said.items, settings)
+
     prepared = incremental()
     if prepared.report.mode != "append":
         raise AssertionError("a continuation must be appended")
     if prepared.prompt.to_array() != full().prompt.to_array():
         raise AssertionError("a continuation and a full resend must give the same prompt")
-    output = asyncio.run(_respond(prepared))
+    for raw in (whole, other):
+        if prepared.prompt.to_array() != recognised(raw).prompt.to_array():
+            raise AssertionError("what is recognised must give the same prompt")
+    output = runner.run(_respond(prepared))
     return Cost(
         num_tokens=prepared.num_prompt_tokens,
         incremental=time_call(incremental, quick=quick),
         full=time_call(full, quick=quick),
+        resent=time_call(lambda: recognised(whole), quick=quick),
+        rewritten=time_call(lambda: recognised(other), quick=quick),
         settle=time_call(lambda: prepared.settle(output), quick=quick),
     )
+
+
+def _memory(parent: Context, items: list[bytes]) -> Resent:
+    """A server's memory after it served the turn before, whose input came in full."""
+    known = KnownContexts(1 << 30)
+    for link in parent.links():
+        known.put("bench", link)
+    if parent.parent is None:
+        raise AssertionError("a conversation of several turns")
+    count = parent.parent.num_items
+    known.put("bench", parent.parent, Verbatim(b"[" + b",".join(items[:count]), num_elements=count))
+    return Resent(known, History(MemoryStore(1), Sealer([Sealer.generate_key()]), RecentContexts()))
+
+
+def _rewritten(item: bytes) -> bytes:
+    fields = json.loads(item)
+    fields.pop("status", None)
+    fields["id"] = "item_of_the_client"
+    return json.dumps(fields).encode()
 
 
 async def _work(model: TokenModel, settings: Settings, num_tokens: int) -> tuple[Context, bytes]:
@@ -117,7 +165,8 @@ def run(quick: bool) -> list[Result]:
     """Every size, then how they compare."""
     model = fixtures.model()
     sizes = (SIZES[0], SIZES[1]) if quick else SIZES
-    costs = [measure(model, size, quick=quick) for size in sizes]
+    with asyncio.Runner() as runner:
+        costs = [measure(model, size, runner, quick=quick) for size in sizes]
     results: list[Result] = []
     for cost in costs:
         size = f"{cost.num_tokens:,} tokens"
@@ -126,7 +175,14 @@ def run(quick: bool) -> list[Result]:
             cost.incremental.result(f"{size}: incremental", "CPU ms/turn", MS),
             cost.full.result(f"{size}: full resend", "CPU ms/turn", MS),
             cost.settle.result(f"{size}: settle", "CPU ms/turn", MS),
+            cost.resent.result(f"{size}: resent", "CPU ms/turn", MS),
+            cost.rewritten.result(f"{size}: rewritten", "CPU ms/turn", MS),
             Result(case=f"{size}: full / incremental", value=ratio, unit="times"),
+            Result(
+                case=f"{size}: full / resent",
+                value=cost.full.median_sec / cost.resent.median_sec,
+                unit="times",
+            ),
         ]
     small, large = costs[0], costs[-1]
     growth = f"from {small.num_tokens:,} to {large.num_tokens:,} tokens"
@@ -135,6 +191,12 @@ def run(quick: bool) -> list[Result]:
         Result(
             case=f"incremental {growth}",
             value=large.incremental.median_sec / small.incremental.median_sec,
+            unit="times",
+            bar=FLAT,
+        ),
+        Result(
+            case=f"resent {growth}",
+            value=large.resent.median_sec / small.resent.median_sec,
             unit="times",
             bar=FLAT,
         ),

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Hashable
 from typing import Final
 
-from turnwire.models.base import Model
+from turnwire.models.registry import Offer
 from turnwire.session.fairness import FairGate
 
 __all__ = ["Hold", "Places", "Slots"]
@@ -79,9 +79,10 @@ class Slots:
     def __init__(self) -> None:
         self._places: Final[dict[str, Places]] = {}
 
-    def of(self, model: Model) -> Places:
-        """The places of a model: as many as its engine has slots."""
-        places = self._places.get(model.name)
+    def of(self, offer: Offer) -> Places:
+        """The places of a model: as many as its engine has slots, or fewer if so configured."""
+        name = offer.model.name
+        places = self._places.get(name)
         if places is None:
-            places = self._places[model.name] = Places(model.num_slots)
+            places = self._places[name] = Places(offer.num_places)
         return places

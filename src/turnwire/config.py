@@ -23,15 +23,34 @@ import ipaddress
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
 
 import msgspec
 from msgspec import Meta, Struct, field
 
+from turnwire.config_layers import (
+    ENV_PREFIX,
+    convert,
+    fields_of,
+    lower_first,
+    section_of,
+    to_path,
+    unknown,
+)
 from turnwire.errors import ConfigError
+from turnwire.model_config import (
+    EngineConfig,
+    EngineModelConfig,
+    LlamaCppConfig,
+    ModelConfig,
+    Secrets,
+    given_model,
+    key_names,
+    problems,
+    with_kinds,
+)
 
 __all__ = [
     "BackgroundConfig",
@@ -40,16 +59,17 @@ __all__ = [
     "LimitsConfig",
     "LoggingConfig",
     "ModelsConfig",
+    "Secrets",
     "SecurityConfig",
     "ServerConfig",
     "SseConfig",
     "StoreConfig",
     "WebSocketConfig",
     "default_data_dir",
+    "faults",
     "load",
 ]
 
-PREFIX: Final = "TURNWIRE_"
 HIDDEN: Final = "***"
 MIB: Final = 1024 * 1024
 ORIGIN: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[a-zA-Z0-9._:\[\]-]+")
@@ -159,13 +179,20 @@ class StoreConfig(Struct, frozen=True, kw_only=True):
 
 
 class ModelsConfig(Struct, frozen=True, kw_only=True):
-    """Which models are offered.
+    """Which models are offered beside those of `[model.NAME]`.
 
     Attributes:
         embedded: Names of the models of the package to offer; None for all of them.
+        hub_url: Where `hf` files come from.
+        hub_key_env: Environment variable that holds a key for it; files that need none are
+            fetched without.
+        folder: Where they are kept; None for `models` in the data directory.
     """
 
     embedded: tuple[str, ...] | None = None
+    hub_url: Name = "https://huggingface.co"
+    hub_key_env: Name = "HF_TOKEN"
+    folder: Path | None = None
 
 
 class SecurityConfig(Struct, frozen=True, kw_only=True):
@@ -200,6 +227,9 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
         max_queued_per_connection: Accepted creates that wait on one WebSocket (8.4).
         max_cached_bytes_per_connection: Memory for the contexts that one WebSocket can
             continue; beyond it the lanes unused for longest lose theirs.
+        max_known_bytes: Memory, per process, for conversations that are recognised when a
+            client sends them again in full; beyond it those unused for longest are forgotten.
+            0 recognises none. They are never written anywhere, nor shared between owners.
     """
 
     max_connections: Positive = 10_000
@@ -210,6 +240,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True):
     max_queued_per_connection: Positive = 256
     max_connections_per_owner: Positive = 10_000
     max_cached_bytes_per_connection: Positive = 64 * MIB
+    max_known_bytes: NotNegative = 256 * MIB
 
 
 class WebSocketConfig(Struct, frozen=True, kw_only=True):
@@ -281,18 +312,32 @@ class LoggingConfig(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything the server is told. `load` returns one that is checked as a whole."""
+    """Everything the server is told. `load` returns one that is checked as a whole.
+
+    Attributes:
+        engine: Engines by name.
+        model: Models by name, beside the embedded ones.
+        secrets: What `key_env` fields stand for; in no file.
+    """
 
     server: ServerConfig = field(default_factory=ServerConfig)
     keys: tuple[KeyConfig, ...] = ()
     store: StoreConfig = StoreConfig()
     models: ModelsConfig = ModelsConfig()
+    engine: dict[Name, EngineConfig] = {}
+    model: dict[Name, ModelConfig] = {}
     security: SecurityConfig = SecurityConfig()
     limits: LimitsConfig = LimitsConfig()
     websocket: WebSocketConfig = WebSocketConfig()
     sse: SseConfig = SseConfig()
     background: BackgroundConfig = BackgroundConfig()
     logging: LoggingConfig = LoggingConfig()
+    secrets: Secrets = field(default_factory=Secrets)
+
+    @property
+    def models_dir(self) -> Path:
+        """Where files from the hub are kept."""
+        return self.models.folder or self.server.data_dir / "models"
 
     @property
     def store_path(self) -> Path:
@@ -320,7 +365,7 @@ def load(
         path: The TOML file; None for the one `TURNWIRE_CONFIG` names, or none at all.
         env: The environment.
         flags: Values by field of `server` (`port`) or by dotted path (`logging.level`); those
-            that are None were not given.
+            that are None were not given. `model` is a list of models as `--model` names them.
 
     Returns:
         A configuration whose keys are digests and whose paths are absolute.
@@ -329,17 +374,20 @@ def load(
         ConfigError: something cannot be read, is unknown, of the wrong type or contradicts
             something else; the message names it and the mend.
     """
-    if path is None and env.get(f"{PREFIX}CONFIG"):
-        path = Path(env[f"{PREFIX}CONFIG"])
-    from_file = _read_file(path) if path else {}
+    path = _path(path, env)
+    from_file = with_kinds(_read_file(path)) if path else {}
     from_flags: dict[str, Any] = {}
     for name, value in (flags or {}).items():
-        if value is not None:
+        if name == "model":
+            for text in value if isinstance(value, list | tuple) else ():
+                for table, named in given_model(text).items():
+                    from_flags.setdefault(table, {}).update(named)
+        elif value is not None:
             section, _, key = name.rpartition(".")
             from_flags.setdefault(section or "server", {})[key] = value
     # Each source is checked by itself, so that the message can say which one to mend.
-    _convert(from_file, f"{path}")
-    _convert(from_flags, "the command line")
+    convert(from_file, Config, f"{path}")
+    convert(from_flags, Config, "the command line")
     from_env = _read_env(env)
     merged: dict[str, Any] = {}
     for layer in (from_file, from_env, from_flags):
@@ -349,7 +397,39 @@ def load(
             else:
                 merged[section] = value
     merged.setdefault("server", {}).setdefault("data_dir", str(default_data_dir(env)))
-    return _finish(_convert(merged, "the configuration"), env)
+    return _finish(convert(merged, Config, "the configuration"), env)
+
+
+def faults(path: Path | None, env: Mapping[str, str]) -> list[str]:
+    """Return everything that is wrong with the file, each as a sentence.
+
+    `load` stops at the first. What only shows in the whole (two sections that contradict each
+    other, a variable that is not set) is not among them.
+
+    Args:
+        path: As for `load`.
+        env: The same.
+    """
+    found: list[str] = []
+    try:
+        path = _path(path, env)
+        layer = with_kinds(_read_file(path)) if path else {}
+    except ConfigError as error:
+        return [str(error)]
+    for section, value in layer.items():
+        named = section in ("engine", "model") and isinstance(value, Mapping)
+        for part in ({name: table} for name, table in value.items()) if named else (value,):
+            try:
+                convert({section: part}, Config, f"{path}")
+            except ConfigError as error:
+                found.append(str(error))
+    return found
+
+
+def _path(path: Path | None, env: Mapping[str, str]) -> Path | None:
+    """The file to read, if there is one."""
+    named = env.get(f"{ENV_PREFIX}CONFIG")
+    return Path(named) if path is None and named else path
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -364,13 +444,13 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
     sections = {
-        name: struct for name, hint in _fields(Config).items() if (struct := _section(hint))
+        name: struct for name, hint in fields_of(Config).items() if (struct := section_of(hint))
     }
     found: dict[str, Any] = {}
     for variable, text in env.items():
-        if not variable.startswith(PREFIX):
+        if not variable.startswith(ENV_PREFIX):
             continue
-        name = variable.removeprefix(PREFIX).lower()
+        name = variable.removeprefix(ENV_PREFIX).lower()
         section, separator, key = name.partition("__")
         if not separator:
             section, key = "server", name
@@ -381,9 +461,9 @@ def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
                 # Other programs and `key_env` may use the prefix: only a near miss is a slip.
                 _reject_near_miss(variable, key)
                 continue
-        if section not in sections or key not in _fields(sections[section]):
-            known = [f"{s}__{k}" for s, struct in sections.items() for k in _fields(struct)]
-            raise ConfigError(_unknown("environment variable", variable, name, known, env=True))
+        if section not in sections or key not in fields_of(sections[section]):
+            known = [f"{s}__{k}" for s, struct in sections.items() for k in fields_of(struct)]
+            raise ConfigError(unknown("environment variable", variable, name, known, env=True))
         found.setdefault(section, {})[key] = _parse(variable, text, sections[section], key)
     return found
 
@@ -391,62 +471,52 @@ def _read_env(env: Mapping[str, str]) -> dict[str, Any]:
 def _reject_near_miss(variable: str, key: str) -> None:
     known = [*SHORTCUTS, "config", "api_key"]
     if key not in known and difflib.get_close_matches(key, known, n=1, cutoff=0.7):
-        raise ConfigError(_unknown("environment variable", variable, key, known, env=True))
+        raise ConfigError(unknown("environment variable", variable, key, known, env=True))
 
 
 def _parse(variable: str, text: str, struct: type[Struct], key: str) -> Any:
-    hint = _fields(struct)[key]
+    hint = fields_of(struct)[key]
     value: Any = text
     if any(get_origin(option) is tuple for option in (hint, *get_args(hint))):
         value = [part.strip() for part in text.split(",") if part.strip()]
     try:
-        converted = msgspec.convert(value, hint, strict=False, dec_hook=_to_path)
+        converted = msgspec.convert(value, hint, strict=False, dec_hook=to_path)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"Environment variable {variable}: {_lower(str(error))}.") from error
+        raise ConfigError(f"Environment variable {variable}: {lower_first(str(error))}.") from error
     return str(converted) if isinstance(converted, Path) else converted
 
 
-def _convert(layer: Mapping[str, Any], source: str) -> Config:
-    _reject_unknown(layer, Config, "", source)
-    try:
-        return msgspec.convert(layer, Config, dec_hook=_to_path)
-    except msgspec.ValidationError as error:
-        what, _, where = str(error).partition(" - at `$.")
-        place = where.rstrip("`") or "the top level"
-        raise ConfigError(f"{source}: {place}: {_lower(what)}.") from error
-
-
-def _reject_unknown(value: Any, struct: type[Struct], place: str, source: str) -> None:
-    if not isinstance(value, Mapping):
-        return  # of the wrong type: the conversion says so
-    fields = _fields(struct)
-    for key, inner in value.items():
-        if key not in fields:
-            raise ConfigError(f"{source}: " + _unknown("key", f"{place}{key}", key, list(fields)))
-        of = _struct_of(fields[key])
-        if of is None:
-            continue
-        elements = inner if isinstance(inner, list | tuple) else [inner]
-        for element in elements:
-            _reject_unknown(element, of, f"{place}{key}.", source)
-
-
-def _unknown(kind: str, shown: str, name: str, known: Sequence[str], *, env: bool = False) -> str:
-    nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    if not nearest:
-        return f"unknown {kind} {shown}."
-    best = f"{PREFIX}{nearest[0].upper()}" if env else nearest[0]
-    return f"unknown {kind} {shown}; did you mean {best}?"
-
-
 def _finish(config: Config, env: Mapping[str, str]) -> Config:
+    for problem in problems(config.engine, config.model):
+        raise ConfigError(problem)
     server, store = config.server, config.store
     keys = tuple(_digested(key, env) for key in config.keys)
-    if env.get(f"{PREFIX}API_KEY"):
+    if env.get(f"{ENV_PREFIX}API_KEY"):
         # The owner is the one that serves without keys, so that its data stays its own.
-        keys += (_digested(KeyConfig(owner="local", key=env[f"{PREFIX}API_KEY"]), env),)
+        keys += (_digested(KeyConfig(owner="local", key=env[f"{ENV_PREFIX}API_KEY"]), env),)
+    engines = {
+        name: msgspec.structs.replace(engine, path=engine.path and _expand(engine.path, env))
+        if isinstance(engine, LlamaCppConfig)
+        else engine
+        for name, engine in config.engine.items()
+    }
+    models = {
+        name: msgspec.structs.replace(
+            model,
+            tokenizer=model.tokenizer and _expand(model.tokenizer, env),
+            template=model.template and _expand(model.template, env),
+        )
+        if isinstance(model, EngineModelConfig)
+        else model
+        for name, model in config.model.items()
+    }
+    folder = config.models.folder
     loaded = msgspec.structs.replace(
         config,
+        engine=engines,
+        model=models,
+        models=msgspec.structs.replace(config.models, folder=folder and _expand(folder, env)),
+        secrets=_secrets(config, env),
         server=msgspec.structs.replace(server, data_dir=_expand(server.data_dir, env)),
         keys=keys,
         store=msgspec.structs.replace(store, path=store.path and _expand(store.path, env)),
@@ -474,8 +544,34 @@ def _digested(key: KeyConfig, env: Mapping[str, str]) -> KeyConfig:
     return msgspec.structs.replace(key, key=None, key_sha256=key.digest().hex())
 
 
+def _secrets(config: Config, env: Mapping[str, str]) -> Secrets:
+    found: dict[str, str] = {}
+    for place, variable in key_names(config.engine, config.model):
+        if not env.get(variable):
+            raise ConfigError(
+                f"The key of {place} is read from the environment variable {variable}, which is "
+                "not set."
+            )
+        found[variable] = env[variable]
+    hub = config.models.hub_key_env
+    if env.get(hub):
+        found[hub] = env[hub]
+    return Secrets(found)
+
+
 def _check(config: Config) -> None:
     server = config.server
+    local = [
+        name
+        for name, engine in config.engine.items()
+        if isinstance(engine, LlamaCppConfig) and engine.url is None
+    ]
+    if local and server.workers > 1:
+        raise ConfigError(
+            f"engine.{local[0]} runs in a process of the server's own, and each of the "
+            f"{server.workers} workers would load it. Run llama-server and give its url, or set "
+            "server.workers to 1."
+        )
     if not config.keys and not _is_loopback(server.host):
         raise ConfigError(
             f"Refusing to listen on {server.host} without keys, because everyone who reaches it "
@@ -534,29 +630,6 @@ def _expand(path: Path | str, env: Mapping[str, str]) -> Path:
     return Path(path).expanduser().absolute()
 
 
-def _to_path(kind: type, value: Any) -> Any:
-    if kind is Path and isinstance(value, str | Path):
-        return Path(value)
-    raise TypeError(f"Expected `{kind.__name__}`, got `{type(value).__name__}`")
-
-
-def _fields(struct: type[Struct]) -> dict[str, Any]:
-    return get_type_hints(struct, include_extras=True)
-
-
-def _section(hint: Any) -> type[Struct] | None:
-    return hint if isinstance(hint, type) and issubclass(hint, Struct) else None
-
-
-def _struct_of(hint: Any) -> type[Struct] | None:
-    """The struct behind `T`, `T | None` or `tuple[T, ...]`, if there is one."""
-    if (section := _section(hint)) is not None:
-        return section
-    if get_origin(hint) in (tuple, Union, UnionType):
-        return next((found for part in get_args(hint) if (found := _struct_of(part))), None)
-    return None
-
-
 def _masked(struct: Struct, *secrets: str) -> list[tuple[str, Any]]:
     values = ((name, getattr(struct, name)) for name in struct.__struct_fields__)
     return [
@@ -566,7 +639,3 @@ def _masked(struct: Struct, *secrets: str) -> list[tuple[str, Any]]:
 
 def _text(struct: Struct, shown: list[tuple[str, Any]]) -> str:
     return f"{type(struct).__name__}({', '.join(f'{name}={value!r}' for name, value in shown)})"
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]

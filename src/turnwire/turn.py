@@ -39,7 +39,7 @@ from turnwire.errors import (
 from turnwire.familiar import Familiar
 from turnwire.history import History, Put
 from turnwire.models.base import Model, Prepared, Settings
-from turnwire.models.registry import Registry
+from turnwire.models.registry import Offer, Registry
 from turnwire.models.takes import check_taken
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
@@ -55,6 +55,7 @@ from turnwire.protocol.items import ConfigurationUpdate, Item
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
+from turnwire.resent import Resent, Said
 from turnwire.session.coalescer import Coalescer
 from turnwire.session.emitter import Emitter, ReasoningView, Stage
 from turnwire.telemetry.clock import Stage as ClockStage
@@ -82,6 +83,7 @@ class _Resolved(Struct, frozen=True, eq=False):
     items: Sequence[Item]
     settings: Settings
     talk: Talk | None
+    said: Said | None  # where the input is a whole conversation
     num_new_chars: int  # about how much is to be rendered
     given: Sequence[Item]  # as the request spells them
     left_out: Sequence[str]  # types of the tools that its items add, but that are not offered
@@ -96,6 +98,7 @@ class _Started(Struct, frozen=True, eq=False):
     tools: ToolSet
     store: bool
     talk: Talk | None
+    with_past: bool  # everything before it may be stored with it
 
 
 class Turns:
@@ -105,6 +108,7 @@ class Turns:
         registry: The models.
         history: Stored responses, as conversations that can be continued.
         conversations: Conversations by name.
+        resent: What is known of conversations that clients send in full.
         metrics: Where numbers go.
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
@@ -117,6 +121,7 @@ class Turns:
         registry: Registry,
         history: History,
         conversations: Conversations,
+        resent: Resent,
         metrics: Metrics,
         *,
         default_model: str | None = None,
@@ -128,6 +133,7 @@ class Turns:
         self.registry: Final = registry
         self.history: Final = history
         self.conversations: Final = conversations
+        self.resent: Final = resent
         self.metrics: Final = metrics
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
@@ -232,37 +238,19 @@ class Turns:
     async def _resolve(self, order: Order) -> _Resolved:
         request, clock = order.request, order.clock
         _refuse_unsupported(request)
-        model = self._model(order)
+        offer = self._offer(order)
+        model = offer.model
         tools = decode_tools(request.tools, order.tools)
-        items = decode_items(request.input)
-        clock.mark("parse")
-        parent = order.parent
-        parent_id = request.previous_response_id
+        said: Said | None = None
         talk: Talk | None = None
-        if request.conversation is not None:
-            talk = await self.conversations.resume(order.owner, request.conversation)
-            parent = talk.context
-        elif parent is None and parent_id is not None:
-            parent = await self.history.find(order.owner, parent_id)
-        nothing_before = talk.is_empty if talk is not None else parent is None
-        if nothing_before and not items and not request.warm_up:
-            raise InvalidRequest(
-                "Nothing to answer: send `input`, or go on from `previous_response_id` or from a "
-                "`conversation`.",
-                code="missing_required_parameter",
-                param="input",
-            )
-        stored = await self.history.referred(order.owner, items)
-        before = talk.seen() if talk is not None else parent
-        opened = self.history.open_items(order.owner, before, items, stored, order.nearby)
-        media = media_in(opened)
-        check_media(media)
-        origin = "conversation" if talk is not None else "previous_response_id"
-        check_taken(model.name, model.takes, before, media, origin=origin)
-        if talk is not None:
-            if request.store is not False:
-                opened = await self.conversations.admit(order.owner, talk, items, opened)
-            opened = [*talk.leading, *opened]
+        if _is_whole(order):
+            check = partial(_check_media, model, "input")
+            said = await self.resent.read(order.owner, request.input, check, order.nearby)
+            parent, before, opened, items = said.parent, said.parent, said.items, said.given
+            clock.mark("parse")
+            _require_something(order, nothing=parent is None and not items)
+        else:
+            parent, before, opened, items, talk = await self._continued(order, model)
         clock.mark("authorise")
         before_now = parent.standing if parent is not None else NOTHING_STANDS
         standing = stand(before_now, opened)
@@ -277,26 +265,60 @@ class Turns:
             tool_choice=decode_tool_choice(request.tool_choice, join(tools, standing.tools)),
             parallel_tool_calls=request.parallel_tool_calls is not False,
             text_format=(request.text and request.text.format) or PlainTextFormat(),
-            effort=reasoning.effort if reasoning else None,
+            effort=(reasoning and reasoning.effort) or offer.effort,
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
             presence_penalty=request.presence_penalty or 0.0,
             frequency_penalty=request.frequency_penalty or 0.0,
             top_logprobs=request.wanted_logprobs,
-            max_output_tokens=request.max_output_tokens,
+            max_output_tokens=offer.limit(request.max_output_tokens),
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},
             warm_up=request.warm_up,
         )
         rendered = parent.num_chars if parent is not None and parent.view is not None else 0
         unrendered = (before.num_chars if before is not None else 0) - rendered
-        num_new_chars = memoryview(request.input).nbytes + unrendered
+        num_given = memoryview(request.input).nbytes if said is None else said.num_new_chars
+        num_new_chars = num_given + unrendered
         formatted = isinstance(settings.text_format, JsonSchemaFormat)
         if tools is not order.tools or standing is not before_now or formatted:
             num_new_chars += self._num_compiled_chars(settings)
         return _Resolved(
-            request, model, parent, opened, settings, talk, num_new_chars, items, left_out
+            request, model, parent, opened, settings, talk, said, num_new_chars, items, left_out
         )
+
+    async def _continued(
+        self, order: Order, model: Model
+    ) -> tuple[Context | None, Context | None, Sequence[Item], Sequence[Item], Talk | None]:
+        """What a request goes on from.
+
+        Returns:
+            The context to go on from, all that is before the input, the input ready for a
+            context and as the request spells it, and the conversation.
+        """
+        request, clock = order.request, order.clock
+        items = decode_items(request.input)
+        clock.mark("parse")
+        parent = order.parent
+        parent_id = request.previous_response_id
+        talk: Talk | None = None
+        if request.conversation is not None:
+            talk = await self.conversations.resume(order.owner, request.conversation)
+            parent = talk.context
+        elif parent is None and parent_id is not None:
+            parent = await self.history.find(order.owner, parent_id)
+        nothing_before = talk.is_empty if talk is not None else parent is None
+        _require_something(order, nothing=nothing_before and not items)
+        stored = await self.history.referred(order.owner, items)
+        before = talk.seen() if talk is not None else parent
+        opened = self.history.open_items(order.owner, before, items, stored, order.nearby)
+        origin = "conversation" if talk is not None else "previous_response_id"
+        _check_media(model, origin, before, opened)
+        if talk is not None:
+            if request.store is not False:
+                opened = await self.conversations.admit(order.owner, talk, items, opened)
+            opened = [*talk.leading, *opened]
+        return parent, before, opened, items, talk
 
     def _num_compiled_chars(self, settings: Settings) -> int:
         """About how much of the settings is new and has to be compiled, as characters of input."""
@@ -314,8 +336,14 @@ class Turns:
         model, settings = asked.model, asked.settings
         tools = settings.tools
         prepared = await self._render(model.prepare, asked)
-        report = prepared.report
-        self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
+        report, said = prepared.report, asked.said
+        resent = said is not None and said.parent is not None
+        reason = report.reason or ("resent" if resent else "")
+        self.metrics.context_rendered(report.mode, reason, report.num_tokenised)
+        if said is not None:
+            self.resent.learn(order.owner, prepared.context, said)
+            num_kept = prepared.num_prompt_tokens - report.num_tokenised
+            self.metrics.history_resent(said.outcome, num_kept if resent else 0)
         if tools is not order.tools:
             for kind in tools.left_out:
                 self.metrics.tool_left_out(kind)
@@ -333,9 +361,10 @@ class Turns:
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
         order.clock.mark("render")
-        return _Started(model, prepared, emitter, tools, response.store, asked.talk)
+        with_past = resent or asked.talk is not None
+        return _Started(model, prepared, emitter, tools, response.store, asked.talk, with_past)
 
-    def _model(self, order: Order) -> Model:
+    def _offer(self, order: Order) -> Offer:
         name = order.request.model or self.default_model
         if not name:
             raise InvalidRequest(
@@ -343,10 +372,10 @@ class Turns:
                 code="missing_required_parameter",
                 param="model",
             )
-        model = self.registry.get(name)
-        if order.models is not None and name not in order.models:
+        offer = self.registry.offer(name)
+        if order.models is not None and order.models.isdisjoint((name, offer.model.name)):
             raise PermissionDenied(f"This key may not use the model {name!r}.", param="model")
-        return model
+        return offer
 
     async def _render(
         self,
@@ -390,7 +419,7 @@ class Turns:
                 given,
                 encode_response(response),
                 response.created_at,
-                with_past=started.talk is not None,
+                with_past=started.with_past,
             )
         except StoreError as fault:
             log.error("store_failed", response_id=response.id, exc_info=fault)
@@ -436,7 +465,7 @@ class Turns:
         emitting: ClockStage = "first_token"
         held: Coalescer | None = None
         async with (
-            self._slots.of(started.model).hold(order.client),
+            self._slots.of(self.registry.offer(started.model.name)).hold(order.client),
             aclosing(prepared.respond()) as parts,
         ):
             if order.background:
@@ -480,6 +509,7 @@ class Turns:
 
     async def _settle(self, order: Order, started: _Started, sealed: Raw) -> None:
         after = started.prepared.settle(started.emitter.items)
+        self.resent.learn(order.owner, after)
         if started.store:
             await self._keep(order, started, after, sealed, append=True)
         if order.remember is not None:
@@ -502,7 +532,7 @@ class Turns:
             bytes(sealed),
             started.emitter.response.created_at,
             put=put,
-            with_past=talk is not None,
+            with_past=started.with_past,
             begun=begun,
         )
 
@@ -570,6 +600,37 @@ def _response_code(error: WireError) -> str:
         return "rate_limit_exceeded"
     # 409: another process was faster at the conversation, for which there is no better code.
     return "server_error" if error.status >= 500 or error.status == 409 else "invalid_prompt"
+
+
+def _check_media(model: Model, origin: str, before: Context | None, items: Sequence[Item]) -> None:
+    """Check the images and files of new items, and that the model takes those before them.
+
+    Raises:
+        InvalidRequest: as `check_media` and `check_taken`.
+    """
+    media = media_in(items)
+    check_media(media)
+    check_taken(model.name, model.takes, before, media, origin=origin)
+
+
+def _is_whole(order: Order) -> bool:
+    """Whether a request says everything itself, and goes on from nothing."""
+    request = order.request
+    return (
+        order.parent is None
+        and request.previous_response_id is None
+        and request.conversation is None
+    )
+
+
+def _require_something(order: Order, *, nothing: bool) -> None:
+    if nothing and not order.request.warm_up:
+        raise InvalidRequest(
+            "Nothing to answer: send `input`, or go on from `previous_response_id` or from a "
+            "`conversation`.",
+            code="missing_required_parameter",
+            param="input",
+        )
 
 
 def _refuse_unsupported(request: CreateResponse) -> None:

@@ -17,6 +17,7 @@ from tests.clients.matrix import MATRIX, Proof, write_matrix
 from tests.clients.tape import Tape, taping
 from tests.integration.serving import config, shipped
 
+from turnwire.config import LimitsConfig
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.models.token_model import TokenModel
 from turnwire.server.app import serve
@@ -66,9 +67,10 @@ async def tape(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         TokenModel("sim", renderer, engine),
         HarmlessModel("harmless", renderer, engine, HARMLESS),
     ]
-    told = config(tmp_path / "data")
+    told = config(tmp_path / "data", limits=LimitsConfig())
     told = structs.replace(told, websocket=getattr(request, "param", told.websocket))
     async with serve(told, models=models) as server, taping(server.url) as recording:
+        recording.metrics = server.metrics
         yield recording
     assert [] == recording.wrong
 

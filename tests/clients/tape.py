@@ -19,6 +19,9 @@ from msgspec import Struct, field
 from tests.integration.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TERMINAL, TEXT
 from tests.judges.judge import SocketJudge, StreamJudge, judge_body
 
+from turnwire.resent import Outcome
+from turnwire.telemetry.metrics import Metrics
+
 __all__ = ["Exchange", "Json", "Tape", "Upgraded", "taping"]
 
 Json = dict[str, Any]
@@ -102,10 +105,12 @@ class Tape:
         unreadable: What could not be read, as errors; there should be none.
         wrong: What the server said and should not have, as the judges' errors; the fixture that
             plays the tape fails a test if there are any.
+        metrics: What the server counted.
     """
 
     def __init__(self) -> None:
         self.url = ""
+        self.metrics = Metrics()
         self.exchanges: Final[list[Exchange]] = []
         self.sockets: Final[list[Upgraded]] = []
         self.unreadable: Final[list[Exception]] = []
@@ -132,6 +137,13 @@ class Tape:
     def responses(self) -> list[Json]:
         """The terminal response objects of all sockets."""
         return [response for socket in self.sockets for response in socket.responses]
+
+    def known(self, outcome: Outcome) -> float:
+        """How many whole conversations came of which so much was known."""
+        labels: dict[str, str] = {"outcome": outcome}
+        return (
+            self.metrics.registry.get_sample_value("turnwire_resent_histories_total", labels) or 0
+        )
 
     def check_clean(self, *, num_cancelled: int = 0) -> None:
         """Nobody said what the other could not take, and what was not cancelled is complete."""

@@ -12,6 +12,8 @@ from tests.clients.install import node, npm
 from tests.clients.loop import check_told, check_websocket, is_incremental, sse_responses
 from tests.clients.tape import Json, Tape
 
+from turnwire.resent import Outcome
+
 PROGRAMS = Path(__file__).parent / "programs"
 
 OPENAI = "7.55.0"
@@ -37,6 +39,16 @@ def refers(creates: Sequence[Json]) -> bool:
     return any(item.get("type") == "item_reference" for item in items)
 
 
+def check_known(tape: Tape) -> None:
+    """What it sends again is recognised.
+
+    Its second question leaves out the tool round of the first, so that the answer after it stands
+    where it never stood, and has to be rendered anew.
+    """
+    outcomes: tuple[Outcome, ...] = ("first", "hit", "partial", "miss")
+    assert [1, 2, 1, 0] == [tape.known(outcome) for outcome in outcomes]
+
+
 def prepared(name: str, packages: Sequence[str]) -> list[Path]:
     """The command that runs one of the programs, beside the packages that it imports."""
     place = npm(name, packages) / "program.mjs"
@@ -56,6 +68,7 @@ async def test_ai_sdk_over_websocket(
     # It resends everything; the engine finds what it knows.
     cached = [r["usage"]["input_tokens_details"]["cached_tokens"] for r in tape.responses]
     assert all(count > 0 for count in cached[1:])
+    check_known(tape)
     name = "Vercel AI SDK (`ai`, WebSocket fetch 1.0.0)"
     proven(name, AI_SDK, "WebSocket", f"{RESENT[store]}; found in the cache")
 
@@ -69,6 +82,7 @@ async def test_ai_sdk_over_http(tape: Tape, program: Program, proven: Proven, st
     assert [] == tape.sockets
     assert refers([post.create for post in tape.posts]) is (store == "true")
     check_told(sse_responses(tape), printed)
+    check_known(tape)
     proven("Vercel AI SDK (`ai`)", AI_SDK, "HTTP", RESENT[store])
 
 

@@ -96,12 +96,16 @@ def config(
     limits: LimitsConfig | None = None,
     **server: Any,
 ) -> Config:
-    """A configuration for a free port on loopback."""
+    """A configuration for a free port on loopback.
+
+    Unless `limits` say otherwise, conversations that come in full are not recognised: sending
+    everything again is what these tests measure all else by.
+    """
     return Config(
         server=ServerConfig(port=0, data_dir=data_dir, shutdown_grace_sec=5.0, **server),
         keys=tuple(keys),
         store=StoreConfig(kind=store),
-        limits=limits or LimitsConfig(),
+        limits=limits or LimitsConfig(max_known_bytes=0),
     )
 
 

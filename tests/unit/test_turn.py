@@ -10,6 +10,7 @@ import pytest
 from msgspec import Raw
 
 from turnwire.context.chain import Context
+from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
 from turnwire.errors import (
@@ -30,6 +31,7 @@ from turnwire.protocol.codec import encode_event
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import CreateResponse
+from turnwire.resent import Resent
 from turnwire.sealing import Sealer
 from turnwire.store.base import StoredTurn
 from turnwire.store.memory import MemoryStore
@@ -116,7 +118,8 @@ async def run(
     store = store or MemoryStore(10)
     history = History(store, Sealer([Sealer.generate_key()]), RecentContexts())
     conversations = Conversations(store.conversations, history)
-    turns = Turns(Registry([model]), history, conversations, Metrics())
+    resent = Resent(KnownContexts(1024 * 1024), history)
+    turns = Turns(Registry([model]), history, conversations, resent, Metrics())
     heap = Heap()
 
     async def connect() -> Heap:

@@ -42,7 +42,8 @@ HOW: Final = (
     "The model is simulated: its words, its choice of tools and its speed are made up. The "
     "server, the tokenizer, the prompts, the client library and the tools are real. The rest is "
     "the time that neither the model's profile nor the tools account for. Bytes are those of "
-    "request bodies and messages, without headers."
+    "request bodies and messages, without headers. The server is told to forget what was sent "
+    "over HTTP, as stateless servers do; otherwise it recognises most of it."
 )
 
 

@@ -105,7 +105,8 @@ def start_server(env: Mapping[str, str]) -> Iterator[ServerProcess]:
 
     Args:
         env: The environment to start it in. Settings for other servers are left out: this one
-            is to be as it comes.
+            is to be as it comes, but for one thing: it does not recognise conversations that
+            are sent again in full, so that it shows what sending them costs elsewhere.
 
     Raises:
         DemoFailed: it did not become ready.
@@ -116,7 +117,10 @@ def start_server(env: Mapping[str, str]) -> Iterator[ServerProcess]:
             (Path(folder) / "server.log").open("w+b") as log,
             subprocess.Popen(  # noqa: S603 - this interpreter, and fixed arguments
                 [sys.executable, "-m", "turnwire.cli.main", *arguments],
-                env={name: env[name] for name in env if not name.startswith("TURNWIRE_")},
+                env={
+                    **{name: env[name] for name in env if not name.startswith("TURNWIRE_")},
+                    "TURNWIRE_LIMITS__MAX_KNOWN_BYTES": "0",
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -10,7 +10,7 @@ import typer
 
 from turnwire import __version__
 
-__all__ = ["app", "connect", "demo", "options", "serve"]
+__all__ = ["app", "chat", "connect", "demo", "doctor", "options", "serve"]
 
 app = typer.Typer(
     name="turnwire",
@@ -58,11 +58,23 @@ def serve(
     workers: Annotated[
         int | None, typer.Option(help="Processes that share the port. [default: 1]")
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="FILE.gguf or hf:OWNER/NAME/FILE.gguf, perhaps after NAME=; more than once."
+        ),
+    ] = None,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C, then let running responses end."""
     from turnwire.cli.serve import run
 
-    flags = {"host": host, "port": port, "data_dir": data_dir, "workers": workers}
+    flags = {
+        "host": host,
+        "port": port,
+        "data_dir": data_dir,
+        "workers": workers,
+        "model": model,
+    }
     raise typer.Exit(run(config, os.environ, flags))
 
 
@@ -97,6 +109,47 @@ def connect(
     from turnwire.cli.connect import run
 
     raise typer.Exit(run(client, url=url, model=model, write=write, env=os.environ))
+
+
+@app.command()
+def chat(
+    model: Annotated[
+        str | None, typer.Option(help="Who to ask. [default: the first there is]")
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(help="A server that runs; its key in TURNWIRE_KEY. [default: one of its own]"),
+    ] = None,
+    effort: Annotated[str | None, typer.Option(help="How hard it is to think.")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file for a server of its own.")] = None,
+    serve: Annotated[
+        list[str] | None,
+        typer.Option("--serve", help="FILE.gguf or hf:OWNER/NAME/FILE.gguf for one of its own."),
+    ] = None,
+) -> None:
+    """Talk to a model in the terminal."""
+    from turnwire.cli.chat import run
+
+    raise typer.Exit(
+        run(config, os.environ, url=url, model=model, effort=effort, given=serve or [])
+    )
+
+
+@app.command()
+def doctor(
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file; TURNWIRE_CONFIG if not given.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="As for serve: FILE.gguf or hf:OWNER/NAME/FILE.gguf.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each model.")] = 120.0,
+    json: Annotated[bool, typer.Option("--json", help="One finding a line, as JSON.")] = False,
+) -> None:
+    """Look whether everything that the configuration needs is there and works."""
+    from turnwire.cli.doctor import run
+
+    raise typer.Exit(run(config, os.environ, given=model or [], timeout_sec=timeout, as_json=json))
 
 
 if __name__ == "__main__":

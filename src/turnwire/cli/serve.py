@@ -29,9 +29,11 @@ def run(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) 
     try:
         config = load(path, env, flags)
         # Here, because importing the server takes longer than refusing a wrong flag.
+        from turnwire.cli.download_bar import DownloadBar
         from turnwire.server.app import run as serve
 
-        serve(config)
+        with DownloadBar() as bar:
+            serve(config, bar)
     except ConfigError as error:
         return _fail(str(error), 2)
     except TurnwireError as error:

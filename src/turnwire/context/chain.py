@@ -32,11 +32,13 @@ from turnwire.protocol.items import (
 from turnwire.protocol.media import media_kinds
 from turnwire.tokens import TokenArray
 
-__all__ = ["Context"]
+__all__ = ["Context", "chars_of"]
 
 
 class Context:
-    """One link, and through `parent` all before it. Immutable but for `view` and `stored_id`.
+    """One link, and through `parent` all before it.
+
+    Immutable but for `view`, `stored_id` and `digest`.
 
     Attributes:
         parent: The link this one extends, or None.
@@ -57,12 +59,15 @@ class Context:
             before it; None for input links and for what was not stored as a whole.
         view: What a model keeps here about the chain up to this link. Derived data: whoever
             reads it checks that it is its own, and can do without.
+        digest: Of every item up to here, as a model sees them; see `identity`. None until
+            somebody asks.
     """
 
     __slots__ = (
         "answers",
         "called",
         "calls_in_a_row",
+        "digest",
         "holds",
         "items",
         "num_chars",
@@ -111,10 +116,11 @@ class Context:
         kinds = media_kinds(paired.items)
         self.holds: frozenset[str] = parent.holds | kinds if parent else kinds
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
-        self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(_chars, paired.items))
+        self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(chars_of, paired.items))
         self.standing: Standing = stand(parent.standing if parent else NOTHING_STANDS, paired.items)
         self.stored_id: str | None = None
         self.view: object | None = None
+        self.digest: bytes | None = None
 
     def was_called(self, call_id: str) -> bool:
         """Whether any link up to this one made a call with this id. O(log calls)."""
@@ -151,7 +157,8 @@ def _never(call_id: str) -> bool:
     return False
 
 
-def _chars(item: Item) -> int:
+def chars_of(item: Item) -> int:
+    """Characters of text in an item, a measure of what it costs."""
     match item:
         case Message(content=parts):
             return sum(map(_part_chars, parts))

@@ -22,14 +22,18 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from turnwire.config import Config
+from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
 from turnwire.engines.sim import SIM_PROFILES
 from turnwire.errors import ConfigError, Overloaded, TooManyRequests
 from turnwire.history import History
+from turnwire.hub import Progress
 from turnwire.models.base import Model
+from turnwire.models.build import Builder, Hub
 from turnwire.models.embedded import embedded_models
-from turnwire.models.registry import Registry
+from turnwire.models.registry import Offer, Registry
+from turnwire.resent import Resent
 from turnwire.sealing import Sealer, load_or_create_key
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
@@ -58,7 +62,7 @@ from turnwire.telemetry import logs
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Server", "run", "serve"]
+__all__ = ["Server", "builder", "embedded", "run", "serve"]
 
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!input_tokens$)[^{}/]+}"
@@ -78,7 +82,7 @@ class Server:
     def __init__(
         self,
         config: Config,
-        models: Iterable[Model],
+        models: Iterable[Model | Offer],
         store: Store,
         conversation_store: ConversationStore,
         workers: Workers = ALONE,
@@ -102,6 +106,7 @@ class Server:
             self.registry,
             history,
             conversations,
+            Resent(KnownContexts(limits.max_known_bytes), history),
             self.metrics,
             max_in_flight=limits.max_in_flight,
             max_in_flight_per_owner=limits.max_in_flight_per_owner,
@@ -303,7 +308,12 @@ def _sealer(config: Config) -> Sealer:
     return Sealer([load_or_create_key(config.seal_key_path)])
 
 
-def _models(config: Config) -> list[Model]:
+def embedded(config: Config) -> list[Model]:
+    """Return the models of the package that a configuration offers.
+
+    Raises:
+        ConfigError: it names one that there is not.
+    """
     offered: dict[str, Model] = {model.name: model for model in embedded_models()}
     names = config.models.embedded
     if names is None:
@@ -316,6 +326,35 @@ def _models(config: Config) -> list[Model]:
     return [offered[name] for name in names]
 
 
+def builder(config: Config, progress: Progress | None = None) -> Builder:
+    """Return what builds the models of a configuration.
+
+    Args:
+        config: What it says of engines, secrets and the hub.
+        progress: Hears how far a download is.
+    """
+    told = config.models
+    hub = Hub(
+        url=told.hub_url,
+        folder=config.models_dir,
+        key=config.secrets.get(told.hub_key_env),
+        progress=progress,
+    )
+    return Builder(config.engine, config.secrets, hub)
+
+
+async def _models(config: Config, progress: Progress | None) -> list[Model | Offer]:
+    """The models of the configuration, then the embedded ones."""
+    shipped = embedded(config)
+    building = builder(config, progress)
+    try:
+        built = [await building.build(name, told) for name, told in config.model.items()]
+    except BaseException:
+        await building.aclose()
+        raise
+    return [*built, *shipped]
+
+
 async def _store(config: Config) -> MemoryStore | SqliteStore:
     if config.store.kind == "memory":
         return MemoryStore(config.store.max_turns)
@@ -326,7 +365,8 @@ async def _store(config: Config) -> MemoryStore | SqliteStore:
 async def serve(
     config: Config,
     *,
-    models: Iterable[Model] | None = None,
+    models: Iterable[Model | Offer] | None = None,
+    progress: Progress | None = None,
     listener: socket.socket | None = None,
     beat_sec: float = BEAT_SEC,
     workers: Workers = ALONE,
@@ -336,17 +376,19 @@ async def serve(
     Args:
         config: What to serve.
         models: Instead of those that the configuration names.
+        progress: Hears how far a model's file is, where one has to be fetched.
         listener: A bound socket to listen on, instead of the configured address.
         beat_sec: Distance at which connections are looked after: how exact their timers are.
         workers: Which process this is, of several that share the address.
 
     Raises:
         ConfigError: the configuration names something that is not there.
+        EngineUnavailable, HubError: an engine, or a model's file.
         StoreError: the store cannot be opened.
         OSError: the address cannot be listened on.
     """
     logs.configure_if_not()
-    chosen = list(models) if models is not None else _models(config)
+    chosen = list(models) if models is not None else await _models(config, progress)
     store = await _store(config)
     server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
@@ -381,13 +423,16 @@ async def serve(
 
 
 async def _serve_until_told(
-    config: Config, listener: socket.socket | None, workers: Workers = ALONE
+    config: Config,
+    listener: socket.socket | None,
+    workers: Workers = ALONE,
+    progress: Progress | None = None,
 ) -> None:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    async with serve(config, listener=listener, workers=workers) as server:
+    async with serve(config, listener=listener, workers=workers, progress=progress) as server:
         settle_heap()
         if config.server.workers == 1:
             _announce(server.url, server.registry.names())
@@ -402,8 +447,12 @@ def _announce(url: str, models: Iterable[str]) -> None:
     print(f"Turnwire is ready at {url}/v1 (models: {', '.join(models)})", flush=True)
 
 
-def run(config: Config) -> None:
+def run(config: Config, progress: Progress | None = None) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
+
+    Args:
+        config: What to serve.
+        progress: As for `serve`.
 
     Raises:
         ConfigError, StoreError, OSError: as `serve`.
@@ -412,7 +461,7 @@ def run(config: Config) -> None:
     if config.server.workers > 1:
         _run_workers(config)
     else:
-        uvloop.run(_serve_until_told(config, None))
+        uvloop.run(_serve_until_told(config, None, progress=progress))
 
 
 def _run_workers(config: Config) -> None:
@@ -452,7 +501,8 @@ def _fork_workers(config: Config, folder: Path) -> None:
 
     signal.signal(signal.SIGTERM, pass_on)
     signal.signal(signal.SIGINT, pass_on)
-    _announce(f"http://{config.server.host}:{port}", config.models.embedded or SIM_PROFILES)
+    shipped = SIM_PROFILES if config.models.embedded is None else config.models.embedded
+    _announce(f"http://{config.server.host}:{port}", [*config.model, *shipped])
     failed = False
     while children:
         child, status = os.wait()

@@ -12,6 +12,7 @@ from msgspec.json import encode
 
 from turnwire.errors import NotFound
 from turnwire.ids import new_id
+from turnwire.models.registry import Offer
 from turnwire.order import Order
 from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
@@ -150,7 +151,8 @@ class Api:
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""
         caller = self.caller(request)
-        names = [name for name in self._turns.registry.names() if caller.may_use(name)]
+        offers = self._turns.registry.offers
+        names = [name for offer in offers for name in _usable(offer, caller)]
         data = [self._model(name) for name in names]
         return json_answer(encode({"object": "list", "data": data}))
 
@@ -158,9 +160,16 @@ class Api:
         """GET /v1/models/{id}."""
         caller = self.caller(request)
         name = request.match_info["id"]
-        if name not in self._turns.registry.names() or not caller.may_use(name):
+        if not any(name in _usable(offer, caller) for offer in self._turns.registry.offers):
             raise NotFound(f"The model '{name}' does not exist.", param="model")
         return json_answer(encode(self._model(name)))
 
     def _model(self, name: str) -> dict[str, object]:
         return {"id": name, "object": "model", "created": self._created, "owned_by": "turnwire"}
+
+
+def _usable(offer: Offer, caller: Caller) -> Sequence[str]:
+    """The names by which a caller may ask for a model."""
+    if caller.may_use(offer.model.name):
+        return offer.names
+    return [name for name in offer.aliases if caller.may_use(name)]

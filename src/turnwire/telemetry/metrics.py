@@ -224,6 +224,17 @@ class Metrics:
                 "reason",
             )
         )
+        self._resent: Final = Children(
+            counter(
+                "resent_histories_total",
+                "Conversations that came in full, by how much of them was known.",
+                "outcome",
+            )
+        )
+        self._resent_tokens: Final = counter(
+            "resent_tokens_kept_total",
+            "Prompt tokens that came again in full and were not made again.",
+        )
         self._rendered_tokens: Final = counter(
             "rendered_tokens_total", "Tokens made by the tokenizer."
         )
@@ -265,6 +276,11 @@ class Metrics:
         """Count how a prompt was built, and the tokens the tokenizer made for it."""
         self._renders[mode, reason].inc()
         self._rendered_tokens.inc(num_tokenised)
+
+    def history_resent(self, outcome: str, num_kept: int) -> None:
+        """Count a whole conversation by how much of it was known, and the tokens that saved."""
+        self._resent[(outcome,)].inc()
+        self._resent_tokens.inc(num_kept)
 
     def tokens_used(self, num_prompt: int, num_cached: int, num_output: int) -> None:
         """Count the tokens of one response; `num_cached` is part of `num_prompt`."""

@@ -86,10 +86,13 @@ def test_a_server_is_ended_after_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
-    """The last line of its log becomes the error; settings for other servers do not reach it."""
+    """The last line of its log becomes the error; settings for others do not reach it."""
     env = environment(tmp_path, TELLS, TURNWIRE_PORT="1", TURNWIRE_API_KEY="secret", TURNS="2")
     with (
-        pytest.raises(DemoFailed, match=r"^The server did not start: TURNS --data-dir$"),
+        pytest.raises(
+            DemoFailed,
+            match=r"^The server did not start: TURNS TURNWIRE_LIMITS__MAX_KNOWN_BYTES --data-dir$",
+        ),
         start_server(env),
     ):
         raise AssertionError("it is not ready")

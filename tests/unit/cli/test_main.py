@@ -45,7 +45,7 @@ def test_help_names_every_command(arguments: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "config", "flags"),
     [
-        ([], None, {"host": None, "port": None, "data_dir": None, "workers": None}),
+        ([], None, dict.fromkeys(("host", "port", "data_dir", "workers", "model"))),
         (
             [
                 "--config",
@@ -58,9 +58,19 @@ def test_help_names_every_command(arguments: list[str]) -> None:
                 "d",
                 "--workers",
                 "3",
+                "--model",
+                "a.gguf",
+                "--model",
+                "b=hf:o/n/b.gguf",
             ],
             Path("t.toml"),
-            {"host": "::1", "port": 0, "data_dir": Path("d"), "workers": 3},
+            {
+                "host": "::1",
+                "port": 0,
+                "data_dir": Path("d"),
+                "workers": 3,
+                "model": ["a.gguf", "b=hf:o/n/b.gguf"],
+            },
         ),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from turnwire.cli.serve import run
 from turnwire.config import Config
 from turnwire.errors import ConfigError, StoreError
+from turnwire.hub import Progress
 
 HOME = {"HOME": "/home/someone"}
 
@@ -21,7 +22,8 @@ class Server(ModuleType):
         self.end = end
         self.seen: list[Config] = []
 
-    def run(self, config: Config) -> None:
+    def run(self, config: Config, progress: Progress) -> None:
+        assert callable(progress)
         self.seen.append(config)
         if self.end is not None:
             raise self.end

@@ -34,6 +34,8 @@ NAMES = {
     "turnwire_prompt_tokens",
     "turnwire_received_bytes",
     "turnwire_rendered_tokens",
+    "turnwire_resent_histories",
+    "turnwire_resent_tokens_kept",
     "turnwire_responses",
     "turnwire_responses_in_flight",
     "turnwire_time_to_first_event_seconds",
@@ -73,6 +75,12 @@ def stopped(stages: Iterable[tuple[Stage, float]]) -> StageClock:
         ),
         (lambda m: m.websocket_closed(1012), ("turnwire_websocket_closes_total", ("1012",)), 1),
         (lambda m: m.websocket_closed(4999), ("turnwire_websocket_closes_total", ("other",)), 1),
+        (
+            lambda m: m.history_resent("hit", 7),
+            ("turnwire_resent_histories_total", ("hit",)),
+            1,
+        ),
+        (lambda m: m.history_resent("hit", 7), ("turnwire_resent_tokens_kept_total", ()), 7),
         (
             lambda m: m.context_rendered("append", "", 7),
             ("turnwire_context_render_total", ("append", "")),

@@ -72,7 +72,7 @@ class _Writer:
         self._line = 1
         self._before = "newline"  # the token before: its kind, or a sign itself
         self._head = False  # between a definition's name and its colon
-        self._name = ""  # of the definition that is read
+        self._name = ""  # of the definition that is read; "" in a directive
         self._groups = 0  # open in it
         self._depth: dict[str, int] = {}  # by definition: 1 and its nested groups
         self._uses: dict[str, list[str]] = {}  # by definition: names in it
@@ -121,6 +121,12 @@ class _Writer:
             self._name, self._groups = text, 0
             self._depth.setdefault(text, 1)
             self._uses.setdefault(text, [])
+        elif kind == "name" and self._before == "->" and self._name:
+            self._out.pop()
+            self._before = "alias"  # what the syntax tree calls it: nothing to match
+            return
+        elif self._before == "alias" and text not in ("|", ")", "]"):
+            raise self._error(f"'|' or the end of the line must follow an alias, not {text!r}")
         elif kind == "name":
             self._uses.setdefault(self._name, []).append(text)
         elif kind == "string":
@@ -128,6 +134,7 @@ class _Writer:
         elif kind == "directive":
             if not starts_line or text not in _DIRECTIVES:
                 raise self._error(f"'{text}' is not supported here")
+            self._name = ""
         elif kind == "sign":
             self._check_sign(text)
         self._out.append(text + " ")

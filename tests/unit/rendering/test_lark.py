@@ -43,6 +43,9 @@ def derives(definition: str, text: str) -> bool:
         pytest.param("start: /a\\/b|c.e/s", ("a/b", "c\ne"), ("ab",), id="regex"),
         pytest.param("start: A+\nA: /[ab]/ /c/", ("ac", "acbc"), ("a",), id="terminals"),
         pytest.param("?start: x\n!x: y -> z\n_Y: /b/\ny: _Y", ("b",), ("y",), id="tree shaping"),
+        pytest.param(
+            'start: "a" -> x\n  | "b" "c" -> y | ("d" -> z)', ("a", "bc", "d"), ("x",), id="aliases"
+        ),
         pytest.param("start: INT\n%import common.INT", ("42",), ("x",), id="import"),
         pytest.param(
             "start: (N | WS)+\n%import common.NUMBER -> N\n%import common (WS)",
@@ -92,6 +95,10 @@ def test_what_is_understood(
         ("start: x{a}", "line 1: templates are not supported"),
         ("start: A\nA.2: /a/", "line 2: priorities of terminals and rules are not supported"),
         ("start: /a/*?", "line 1: lazy repetition is not supported"),
+        (
+            'start: "a" -> x "b"',
+            "line 1: '|' or the end of the line must follow an alias, not '\"b\"'",
+        ),
         ("start: *", "line 1: '*' must follow what it applies to"),
         (
             "start: fooBar",

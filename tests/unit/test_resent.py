@@ -27,6 +27,7 @@ from tests.unit.models.test_token_model import said as told
 from turnwire.context.chain import Context
 from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
+from turnwire.context.standing import NOTHING_STANDS
 from turnwire.errors import InvalidRequest, NotFound
 from turnwire.history import History
 from turnwire.ids import item_id as output_id
@@ -155,7 +156,7 @@ async def converse(steps: list[dict[str, Any]], max_bytes: int, start: str) -> N
         sent += step["messages"] or ([] if sent else [message("user", "go")])
         given = raw([reshaped(item, drawn["form"]) for item in sent], spaced=drawn["spaced"])
 
-        how = settings_of(step)
+        how = settings_of(step, NOTHING_STANDS)
         said = await resent.read(owner, given)
         prepared = MODEL.prepare(said.parent, said.items, how)
         resent.learn(owner, prepared.context, said)

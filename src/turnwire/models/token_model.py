@@ -56,6 +56,7 @@ class Preamble(Struct, frozen=True, eq=False):
     Attributes:
         turn: State of the template behind it.
         effort: The reasoning effort, where the template puts it there; else None.
+        separable: Whether nothing behind it depends on it.
     """
 
     tokens: Tokens
@@ -63,6 +64,7 @@ class Preamble(Struct, frozen=True, eq=False):
     instructions: str | None
     tools: ToolSet
     effort: str | None
+    separable: bool
 
 
 class TokenView(Struct, frozen=True, eq=False):
@@ -205,7 +207,12 @@ class TokenModel:
                 return found, False
             begun = self.renderer.start(settings.instructions, settings.tools, effort)
             made = Preamble(
-                EMPTY.extend(begun.ids), begun.turn, settings.instructions, settings.tools, effort
+                EMPTY.extend(begun.ids),
+                begun.turn,
+                settings.instructions,
+                settings.tools,
+                effort,
+                begun.separable,
             )
             self._preambles[key] = made
             if len(self._preambles) > MAX_PREAMBLES:
@@ -231,13 +238,17 @@ class TokenModel:
             reason = "preamble"
         else:
             reason = "model" if before is not None else "restored"
-        if not self.renderer.separable:
+        if not preamble.separable:
             view, made = self._render_all(context, preamble)
             return view, "full", reason, made
         tokens, turn, total = preamble.tokens, preamble.turn, 0
         for link in parent.links():
             known = link.view
-            if isinstance(known, TokenView) and known.vocabulary == self.renderer.fingerprint:
+            if (
+                isinstance(known, TokenView)
+                and known.vocabulary == self.renderer.fingerprint
+                and known.preamble.separable
+            ):
                 segment, dropped, turn = known.segment, known.num_dropped, known.turn
                 tokens = tokens.drop(dropped).extend(segment)
             else:

@@ -40,12 +40,15 @@ class Rendered(Struct, frozen=True):
         num_tokenised: How many of the ids the tokenizer made for this call.
         num_dropped: How many ids at the end of the conversation, as it stood before, go first.
             Never any of the preamble's.
+        separable: Of what `start` gives: whether nothing behind it depends on it. Then the ids
+            that an extension added can be joined behind another such start.
     """
 
     ids: TokenArray
     turn: Any
     num_tokenised: int
     num_dropped: int = 0
+    separable: bool = True
 
 
 class Parser(Protocol):
@@ -91,14 +94,6 @@ class Template(Protocol):
     @property
     def stop(self) -> frozenset[int]:
         """Ids that end an output."""
-        ...
-
-    @property
-    def separable(self) -> bool:
-        """Whether what `start` gives stands in front, and nothing behind it depends on it.
-
-        Then the ids that an extension added can be joined behind another start.
-        """
         ...
 
     @property

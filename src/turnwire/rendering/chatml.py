@@ -157,11 +157,6 @@ class Renderer:
         }
 
     @property
-    def separable(self) -> bool:
-        """Yes: no turn depends on the preamble."""
-        return True
-
-    @property
     def effort_in_start(self) -> bool:
         """No: whether the model thinks is said by the opening."""
         return False

@@ -4,6 +4,8 @@
     THINKING  reasoning text                            END_THINK -> TEXT
     CALLS     between calls: `[`, `,`, `;`, blanks      `]` -> TEXT    `{` -> CALL   a name -> NAME
     NAME      a name, where a format has it outside     ARGUMENTS or `{` -> CALL
+                                                        CALL_ID -> CALL_ID
+    CALL_ID   an id, which is not read                  ARGUMENTS -> CALL
     CALL      one call's JSON (see json_call.py)        its end -> CALLS, or CALLED with END_CALL
     CALLED    nothing more belongs to the call          END_CALL -> TEXT
     STOPPED   after a stop token; what follows is ignored
@@ -63,6 +65,7 @@ class _State(Enum):
     THINKING = "thinking"
     CALLS = "calls"
     NAME = "name"
+    CALL_ID = "call id"
     CALL = "call"
     CALLED = "called"
     STOPPED = "stopped"
@@ -111,7 +114,9 @@ class TaggedParser:
         self._strip = thinking  # whether blanks at the start of the next item are the format's
         self._space = tokenizer.prefix_space  # a vocabulary's own blank in front of the output
         self._call = JsonCall(offered)
+        self._name = ""  # of the call whose id is said
         self._sampled = token_array()
+        self._last: TokenArray | None = None  # the ids of the last item that ended
         self._has_item = False
         self.num_reasoning_tokens = 0
         self.open_sampled: TokenArray | None = None
@@ -138,6 +143,8 @@ class TaggedParser:
             self.open_sampled = self._sampled if self._has_item else None
         else:
             self._end_item(parts)
+        if self._last is not None and self._sampled and not self._has_item:
+            self._last.extend(self._sampled)  # a `]` behind the last call
         self._state = _State.STOPPED
         return parts
 
@@ -175,6 +182,11 @@ class TaggedParser:
             case _State.THINKING if tag == tags.end_think:
                 return self._close(tag, parts)
             case _State.NAME if tag == tags.arguments:
+                self._begin_arguments("", parts)
+            case _State.NAME if tag == tags.call_id:
+                self._state, self._name, self._held = _State.CALL_ID, self._held, ""
+            case _State.CALL_ID if tag == tags.arguments:
+                self._held = self._name
                 self._begin_arguments("", parts)
             case _State.CALL | _State.CALLED if tag == tags.end_call:
                 if self._state is _State.CALL:
@@ -224,7 +236,7 @@ class TaggedParser:
                     rest = self._read_call(rest, parts)
                 case _State.CALLED:
                     rest = self._read_end_of_call(rest, parts)
-                case _State.STOPPED:
+                case _State.CALL_ID | _State.STOPPED:
                     return
 
     def _read_text(self, text: str, parts: list[Part]) -> str:
@@ -336,6 +348,7 @@ class TaggedParser:
     def _end_item(self, parts: list[Part]) -> None:
         if self._has_item:
             parts.append(ItemFinished(self._sampled))
+            self._last = self._sampled
             self._has_item = False
             self._sampled = token_array()
 

@@ -31,13 +31,19 @@ from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering.grammar import Schema, argument_schemas, callable_tools, text_schema
-from turnwire.rendering.pieces import Piece, joined
+from turnwire.rendering.pieces import Piece
 from turnwire.rendering.tagged import TaggedParser, Tags
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["CallForm", "Format", "as_functions"]
+__all__ = ["CallForm", "Expression", "Format", "as_functions"]
 
 _SPACED: Final = {"item_separator": ", ", "key_separator": ": "}
+
+
+class Expression(str):
+    """A grammar's expression among pieces, where other text stands for itself."""
+
+    __slots__ = ()
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
@@ -167,8 +173,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
             rules["calls"] = f"call{again} {_lark(form.last)}"
             rules["call"] = " | ".join(f"call{n}" for n in range(len(tools)))
             for n, tool in enumerate(tools):
-                before = joined((form.name_key, tool.name, *form.arguments_key))
-                rules[f"call{n}"] = f"{_lark(before)} value{n} {_lark((form.end,))}"
+                name = f"{form.name_key}{tool.name}"
+                before = _lark((name, *form.arguments_key))
+                rules[f"call{n}"] = f"{before} value{n} {_lark((form.end,))}"
                 rules[f"value{n}"] = _embed(_spaced(schemas[tool.name]))
         return rules, trigger
 
@@ -215,6 +222,8 @@ def _atoms(pieces: Sequence[Piece]) -> Iterator[str]:
     for piece in pieces:
         if isinstance(piece, int):
             yield f"<[{piece}]>"
+        elif isinstance(piece, Expression):
+            yield str(piece)
         elif piece:
             yield json.dumps(piece)
 

@@ -35,7 +35,7 @@ from turnwire.rendering.messages import ChatMessage, Head, tool_schema
 from turnwire.rendering.pieces import Pieces, joined
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["Harmony", "HarmonyMarks", "harmony_marks", "type_of"]
+__all__ = ["HARMONY_NAMES", "Harmony", "HarmonyMarks", "harmony_marks", "type_of"]
 
 
 class HarmonyMarks(Struct, frozen=True):
@@ -50,10 +50,11 @@ class HarmonyMarks(Struct, frozen=True):
     call: int
 
 
-_NAMES: Final = (
+HARMONY_NAMES: Final = (
     *("<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>", "<|return|>"),
     "<|call|>",
 )
+"""The format's special tokens."""
 
 
 def harmony_marks(tokenizer: Tokenizer) -> HarmonyMarks:
@@ -62,10 +63,10 @@ def harmony_marks(tokenizer: Tokenizer) -> HarmonyMarks:
     Raises:
         ConfigError: it lacks one.
     """
-    missing = [name for name in _NAMES if name not in tokenizer.special]
+    missing = [name for name in HARMONY_NAMES if name not in tokenizer.special]
     if missing:
         raise ConfigError(f"the tokenizer has no special token {', '.join(missing)}")
-    return HarmonyMarks(*(tokenizer.special[name] for name in _NAMES))
+    return HarmonyMarks(*(tokenizer.special[name] for name in HARMONY_NAMES))
 
 
 _SYSTEM: Final = """You are ChatGPT, a large language model trained by OpenAI.

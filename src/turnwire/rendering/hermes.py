@@ -8,7 +8,8 @@
 `<think>`, `<tool_call>` and `<tool_response>` are tokens of their own in some vocabularies and
 text in others. What differs between models is in `Variant`, and is found out by comparing with
 the model's template. Qwen 3 drops reasoning once a user speaks again, so it is not append-only;
-in a chain of calls, where only outputs follow, it is.
+in a chain of calls, where only outputs follow, it is. (Hermes's own templates write the end of
+an output differently once something follows it, and are rendered by themselves.)
 """
 
 from __future__ import annotations
@@ -33,18 +34,15 @@ class Variant(Struct, frozen=True, kw_only=True):
 
     Attributes:
         reasoning: Whether it is written: never, until a user speaks again, or always.
-        outputs: The role that outputs of tools are under. With `tool` (Hermes) there is no line
-            end behind them, and text beside a call is not shown again.
     """
 
     reasoning: Literal["never", "present", "always"] = "never"
-    outputs: Literal["user", "tool"] = "user"
 
 
-VARIANTS: Final = tuple(
-    Variant(reasoning=reasoning, outputs=outputs)
-    for outputs in ("user", "tool")
-    for reasoning in ("never", "present", "always")
+VARIANTS: Final = (
+    Variant(reasoning="never"),
+    Variant(reasoning="present"),
+    Variant(reasoning="always"),
 )
 
 
@@ -77,7 +75,7 @@ class Hermes:
         self._end_response = _tag(tokenizer, "</tool_response>")
         self._late_system = rendering.quirks.late_system
         self._own = OwnWords(rendering, lambda message: self._written(message, past=False))
-        self.name: Final = f"hermes-1:{variant.reasoning}:{variant.outputs}:{self._own.digest}"
+        self.name: Final = f"hermes-1:{variant.reasoning}:{self._own.digest}"
 
     def head(self, head: Head) -> Pieces | None:
         """What stands in front, if the first message does not change it."""
@@ -110,21 +108,18 @@ class Hermes:
             case "assistant":
                 body = self._assistant(message, past)
             case "tool":
-                body = [self._variant.outputs]
+                body = ["user"]
                 for result in message.results:
                     body += ("\n", self._response, f"\n{result.text}\n", self._end_response)
             case "user":
                 body = [f"user\n{message.text}"]
             case _:
                 body = [f"{self._late_system}\n{message.text}"]
-        hermes = message.role == "tool" and self._variant.outputs == "tool"
-        return joined([self._start, *body, self._end, "" if hermes else "\n"])
+        return joined([self._start, *body, self._end, "\n"])
 
     def _assistant(self, message: ChatMessage, past: bool) -> Pieces:
         body: Pieces = ["assistant\n"]
         text = message.text
-        if message.calls and self._variant.outputs == "tool":
-            text = ""
         shown = self._variant.reasoning == "always" or (
             self._variant.reasoning == "present" and not past
         )

@@ -24,7 +24,7 @@ from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.family import Family, FamilyTemplate
 from turnwire.rendering.formats import Format
 from turnwire.rendering.generic import GenericTemplate, Rendering
-from turnwire.rendering.harmony import Harmony
+from turnwire.rendering.harmony import HARMONY_NAMES, Harmony
 from turnwire.rendering.harmony_output import HarmonyOutput
 from turnwire.rendering.hermes import Hermes, hermes_format
 from turnwire.rendering.jinja import ChatTemplate, TemplateRefused
@@ -98,7 +98,7 @@ def load_template(
         return Loaded(
             Renderer(tokenizer), Report(family="turnwire", output="turnwire", append_only=True)
         )
-    if family == "harmony" or (family is None and "<|channel|>" in tokenizer.special):
+    if family == "harmony" or (family is None and tokenizer.special.keys() >= set(HARMONY_NAMES)):
         report = Report(
             family="harmony",
             output="harmony",
@@ -200,7 +200,7 @@ def _format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]) ->
     if '"name": "zyx"' in text and "<tool_call>" in text:
         return hermes_format(tokenizer, stop, begun)
     if "[TOOL_CALLS]" in special and "[TOOL_CALLS]" in text:
-        return mistral_format(tokenizer, stop, begun, named="zyx[ARGS]" in text)
+        return mistral_format(tokenizer, stop, begun, style=text)
     if '{"name": "zyx", "parameters": {' in text:
         more = {special[name] for name in ("<|eot_id|>", "<|eom_id|>") if name in special}
         return llama3_format(tokenizer, stop | more, begun)

@@ -17,7 +17,7 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from turnwire.rendering.formats import CallForm, Format
+from turnwire.rendering.formats import CallForm, Expression, Format
 from turnwire.rendering.generic import Rendering
 from turnwire.rendering.messages import ChatCall, ChatMessage, ChatResult, Head, short_id
 from turnwire.rendering.own_words import OwnWords
@@ -34,7 +34,8 @@ class Variant(Struct, frozen=True, kw_only=True):
     Attributes:
         space: Whether a blank stands between tags and text (older vocabularies).
         named: Whether calls are a name and arguments, each behind a tag, and not a list.
-        ids: Whether a call's id stands between them, and in front of its output.
+        ids: Whether a call's id stands between them, and in front of its output; text beside a
+            call is not shown again then.
         results: Whether an output is an object's field, or stands alone.
         moving: Whether the tools stand in front of a user's last message, and not of the first.
     """
@@ -85,6 +86,9 @@ class Mistral:
         self._arguments: Piece = special.get("[ARGS]", "[ARGS]")
         self._results: Piece = special.get("[TOOL_RESULTS]", "[TOOL_RESULTS]")
         self._end_results: Piece = special.get("[/TOOL_RESULTS]", "[/TOOL_RESULTS]")
+        self._system: Piece = special.get("[SYSTEM_PROMPT]", "[SYSTEM_PROMPT]")
+        self._end_system: Piece = special.get("[/SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]")
+        self._late_system: Final = rendering.quirks.late_system
         self._end: Final = end
         self._variant: Final = variant
         self._own = OwnWords(rendering, self._written)
@@ -138,7 +142,7 @@ class Mistral:
         space = self._variant.space
         match message.role:
             case "assistant" if message.calls and self._variant.named:
-                calls: Pieces = [message.text]
+                calls: Pieces = [] if self._variant.ids else [message.text]
                 for call in message.calls:
                     ids = (self._call_id, short_id(call.call_id)) if self._variant.ids else ()
                     calls += (self._calls, call.name, *ids, self._arguments, call.written())
@@ -150,8 +154,12 @@ class Mistral:
                 return joined([f"{space}{message.text}", self._end])
             case "tool":
                 return joined([p for result in message.results for p in self._result(result)])
-            case _:
+            case "user":
                 return joined([self._inst, f"{space}{message.text}", self._end_inst])
+            case _ if self._late_system == "user":
+                return joined([self._inst, f"{space}{message.text}", self._end_inst])
+            case _:
+                return joined([self._system, message.text, self._end_system])
 
     def _result(self, result: ChatResult) -> Pieces:
         text, call_id = result.text, short_id(result.call_id)
@@ -170,17 +178,28 @@ def _listed(call: ChatCall) -> str:
 
 
 def mistral_format(
-    tokenizer: Tokenizer, stop: frozenset[int], begun: tuple[bool, bool], *, named: bool
+    tokenizer: Tokenizer, stop: frozenset[int], begun: tuple[bool, bool], *, style: str
 ) -> Format:
-    """The format's output; see `Format` for what the arguments mean."""
+    """The format's output; see `Format` for what the other arguments mean.
+
+    Args:
+        style: A call as the template writes it.
+    """
     special = tokenizer.special
     calls, arguments = special["[TOOL_CALLS]"], special.get("[ARGS]")
-    if named and arguments is not None:
-        form = CallForm(
-            first=(calls,), between=(calls,), name_key="", arguments_key=("", arguments), end=""
-        )
-    else:
+    call_id = special.get("[CALL_ID]")
+    if arguments is None or "[ARGS]" not in style:
         form = CallForm(first=(calls, "["), between=(", ",), last=("]",))
+    else:
+        any_id = Expression("/[a-zA-Z0-9]{9}/")
+        with_id = () if call_id is None or "[CALL_ID]" not in style else (call_id, any_id)
+        form = CallForm(
+            first=(calls,),
+            between=(calls,),
+            name_key="",
+            arguments_key=(*with_id, arguments),
+            end="",
+        )
     return Format(
         name="mistral",
         tokenizer=tokenizer,
@@ -189,7 +208,7 @@ def mistral_format(
             end_think=special.get("[/THINK]"),
             call=(calls,),
             arguments=arguments,
-            call_id=special.get("[CALL_ID]"),
+            call_id=call_id,
         ),
         stop=stop,
         calls=form,

@@ -11,7 +11,7 @@ Three questions, each answered by rendering small conversations:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from msgspec import Raw, Struct, structs
@@ -107,10 +107,14 @@ def _conversations() -> Iterator[Conversation]:
     yield Conversation(
         "parallel calls", tools, (_user("Go."), _called("a", "b"), _returned("a", "b"))
     )
-    late = (_user("Go."), _said("Where?"), ChatMessage("developer", "Be kind."), _user("Here."))
-    yield Conversation("a late system message", Head("Be brief.", EMPTY_TOOL_SET), late)
+    yield _LATE
 
 
+_LATE: Final = Conversation(
+    "a late system message",
+    Head("Be brief.", EMPTY_TOOL_SET),
+    (_user("Go."), _said("Where?"), ChatMessage("developer", "Be kind."), _user("Here.")),
+)
 CONVERSATIONS: Final = tuple(_conversations())
 """What every template is tried with."""
 
@@ -139,39 +143,30 @@ def find_quirks(chat: ChatTemplate, bos: int | None = None) -> Rendering:
         ConfigError: it takes no conversation at all.
     """
     hello = (_user("Hello."),)
-    bare = Head(None, EMPTY_TOOL_SET)
-    rendering = _first_taken(
-        Rendering(chat, Quirks(), bos), bare, hello, Quirks(), Quirks(no_tools="empty")
-    )
-    reason = _refusal(rendering, bare, hello)
+    nobody, told = Head(None, EMPTY_TOOL_SET), Head("Be brief.", EMPTY_TOOL_SET)
+    found = Rendering(chat, Quirks(), bos)
+    found = _first_taken(found, nobody, hello, {"no_tools": "none"}, {"no_tools": "empty"})
+    reason = _refusal(found, nobody, hello)
     if reason:
         raise ConfigError(f"the chat template takes no conversation: {reason}")
-    system = Head("Be brief.", EMPTY_TOOL_SET)
-    rendering = _first_taken(rendering, system, (_user("Hello."),), Quirks(), Quirks(system=False))
-    quirks = rendering.quirks
-    twice = (_user("Hello."), _user("Hello?"))
-    rendering = _first_taken(
-        rendering, system, twice, quirks, structs.replace(quirks, alternate=True)
-    )
-    late = (_user("Go."), _said("Where?"), ChatMessage("system", "Be kind."), _user("Here."))
-    quirks = rendering.quirks
-    tried = [
-        structs.replace(quirks, late_system=role, alternate=alternate)
-        for role in ("system", "user")
-        for alternate in (quirks.alternate, True)
-    ]
-    rendering = _first_taken(rendering, system, late, *tried)
-    loop = _LOOP[:3]
-    objects = rendering.quirks
-    texts = structs.replace(objects, arguments="text")
-    return _first_taken(rendering, Head(None, _TOOLS), loop, objects, texts)
+    alternate: dict[str, object] = {"alternate": True}
+    found = _first_taken(found, told, hello, {}, {"system": False}, {"system": False, **alternate})
+    found = _first_taken(found, told, (*hello, *hello), {}, alternate)
+    late: dict[str, object] = {"late_system": "user"}
+    found = _first_taken(found, told, _LATE.messages, {}, alternate, late, late | alternate)
+    calls = Head(None, _TOOLS)
+    return _first_taken(found, calls, _LOOP[:3], {}, {"arguments": "text"})
 
 
 def _first_taken(
-    rendering: Rendering, head: Head, messages: tuple[ChatMessage, ...], *tried: Quirks
+    rendering: Rendering,
+    head: Head,
+    messages: tuple[ChatMessage, ...],
+    *changes: Mapping[str, object],
 ) -> Rendering:
-    """The template under the first quirks that it takes the conversation with, or as it was."""
-    for quirks in tried:
+    """The template under the first change that it takes the conversation with, or as it was."""
+    for change in changes:
+        quirks = structs.replace(rendering.quirks, **change)
         other = Rendering(rendering.chat, quirks, rendering.bos)
         if not _refusal(other, head, messages) and _shows(other, head, messages):
             return other
@@ -229,9 +224,15 @@ def _begins(pieces: Pieces, before: Pieces) -> bool:
 
 
 def differences(template: FamilyTemplate, rendering: Rendering) -> list[str]:
-    """In which conversations a renderer of ours gives other ids than the model's template."""
+    """In which conversations a renderer of ours gives other ids than the model's template.
+
+    Where the template insists on alternating roles, messages that do not alternate are no part of
+    the comparison: it takes none as they are, and a renderer of ours writes one behind the other.
+    """
     found: list[str] = []
     for conversation in CONVERSATIONS:
+        if rendering.quirks.alternate and conversation is _LATE:
+            continue
         for messages in _prompts(conversation):
             try:
                 wanted = _render(rendering, conversation.head, messages)

@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Final
 
 from turnwire.constraint import Constraint
-from turnwire.parts import ItemFinished, Part, ReasoningDelta, TextDelta
+from turnwire.parts import ItemFinished, MessageStarted, Part, Phase, ReasoningDelta, TextDelta
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering.detokenizer import Detokenizer
@@ -57,6 +57,7 @@ class HarmonyParser:
         self._state = _State.HEADER
         self._header = ""
         self._thinking = False
+        self._phase: Phase | None = None
         self._call: JsonCall | None = None
         self._sampled = token_array()
         self._last: TokenArray | None = None
@@ -107,8 +108,13 @@ class HarmonyParser:
             new = self._call.feed(text)
             parts += new
             self._has_item = self._has_item or bool(new)
+        elif self._thinking:
+            parts.append(ReasoningDelta(text))
+            self._has_item = True
         else:
-            parts.append(ReasoningDelta(text) if self._thinking else TextDelta(text))
+            if not self._has_item and self._phase is not None:
+                parts.append(MessageStarted(self._phase))
+            parts.append(TextDelta(text))
             self._has_item = True
 
     def _mark(self, token_id: int, parts: list[Part]) -> None:
@@ -139,9 +145,10 @@ class HarmonyParser:
         recipient = next((word[3:] for word in words if word.startswith("to=")), "")
         tool = self._offered.get(recipient.removeprefix("functions."))
         self._thinking = "analysis" in words and tool is None
+        self._phase = "commentary" if "commentary" in words else "final_answer"
         self._call = JsonCall(self._offered, tool) if tool is not None else None
         if self._call is not None:
-            parts += self._call.feed("")
+            parts += self._call.feed("")  # its name is known
             self._has_item = True
 
     def _end_item(self, parts: list[Part]) -> None:

@@ -164,6 +164,7 @@ def from_ranks(
         raise ConfigError(f"{name}: an id stands for two tokens")
     merges = [[spelled(a), spelled(b)] for a, b in _implied(ranks, ranks.__getitem__)]
     added = [_added(token_id, token, special=True) for token, token_id in special.items()]
+    vocabulary |= special  # or the library gives them ids of its own
     whole = Cut(cut.patterns, whole_words=True)
     return _made(name, _byte_level(vocabulary, merges, whole, added))
 

@@ -163,8 +163,8 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
             trigger = form.first[0]
             rules["start"] = f"{_lark(form.first[1:])} calls"
         else:
-            rules["start"] = f"FREE | open {_lark(form.first[1:])} calls"
-            rules["FREE"], rules["open"] = _free(form.first)
+            rules["start"] = f"FREE | OPEN {_lark(form.first[1:])} calls"
+            rules["FREE"], rules["OPEN"] = _free(form.first)
         if content is not None:
             rules["text"] = _embed(content)
         if tools and form is not None:
@@ -231,9 +231,12 @@ def _atoms(pieces: Sequence[Piece]) -> Iterator[str]:
 _ANY: Final = "/(?s:.*)/"
 
 
+_META: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
+
+
 def _escaped(text: str) -> str:
-    """Text inside a regular expression between slashes."""
-    return "".join([sign if sign.isalnum() or sign in "_ " else f"\\{sign}" for sign in text])
+    """Text inside a regular expression between slashes. (Not `re.escape`: `\\<` is a boundary.)"""
+    return "".join([f"\\{sign}" if sign in _META else sign for sign in text])
 
 
 def _without(text: str) -> str:

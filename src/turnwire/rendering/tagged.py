@@ -282,7 +282,10 @@ class TaggedParser:
     def _read_name(self, text: str, parts: list[Part]) -> str:
         found = _NAME.match(text)
         end = found.end() if found is not None else 0
-        if end == len(text) and self._tags.arguments is not None:
+        expected = self._tags.arguments is not None or any(
+            name.startswith(text) for name in self._offered
+        )
+        if end == len(text) and expected:
             self._held = text
             return ""
         if end < len(text) and text[end] == "{" and text[:end] in self._offered:

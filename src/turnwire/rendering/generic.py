@@ -22,7 +22,7 @@ from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import TextFormat
-from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering.base import Label, Rendered
 from turnwire.rendering.formats import Format
 from turnwire.rendering.jinja import ChatTemplate, TemplateRefused
@@ -40,6 +40,9 @@ from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray, token_array
 
 __all__ = ["GenericTemplate", "Quirks", "Rendering"]
+
+
+Json = dict[str, Any]
 
 
 class Quirks(Struct, frozen=True, kw_only=True):
@@ -88,14 +91,28 @@ class Rendering:
         Raises:
             TemplateRefused: the template does not take it.
         """
-        guard = self.chat.guard
-        tools = [
-            _restored(guard.put_all(tool_schema(tool))) for tool in head.tools.offered.values()
-        ]
+        given = [self.given(message) for message in messages]
+        return self.render_given(head, given, opening=opening, thinking=thinking)
+
+    def render_given(
+        self, head: Head, messages: Sequence[list[Json]], *, opening: bool, thinking: bool
+    ) -> Pieces:
+        """`render`, of messages that `given` made."""
+        put, quirks = self.chat.guard.put, self.quirks
+        tools = [self._tool(tool) for tool in head.tools.offered.values()]
+        found: list[Json] = []
+        if head.instructions:
+            found.append({"role": "system", "content": put(head.instructions)})
+        for one in messages:
+            found += one
+        for at, message in enumerate(found):
+            if message["role"] == "system":
+                late = at > 0
+                role = quirks.late_system if late else "system" if quirks.system else "user"
+                found[at] = {**message, "role": role}
         pieces = self.chat.render(
-            messages=self.dicts(head.instructions, messages),
-            tools=[_restored(t) for t in tools]
-            or ([] if self.quirks.no_tools == "empty" else None),
+            messages=_alternating(found) if quirks.alternate else found,
+            tools=tools or ([] if quirks.no_tools == "empty" else None),
             add_generation_prompt=opening,
             enable_thinking=thinking,
             thinking=thinking,
@@ -103,40 +120,36 @@ class Rendering:
         )
         return pieces if self.bos is None or pieces[:1] == [self.bos] else [self.bos, *pieces]
 
-    def dicts(
-        self, instructions: str | None, messages: Sequence[ChatMessage]
-    ) -> list[dict[str, Any]]:
-        """Messages as templates expect them, texts guarded."""
-        put, quirks = self.chat.guard.put, self.quirks
-        found: list[dict[str, Any]] = []
-        if instructions:
-            found.append({"role": "system", "content": put(instructions)})
-        for message in messages:
-            match message.role:
-                case "tool":
-                    found += [
-                        {
-                            "role": "tool",
-                            "name": put(result.name),
-                            "tool_call_id": short_id(result.call_id),
-                            "content": put(result.text),
-                        }
-                        for result in message.results
-                    ]
-                case "assistant":
-                    found.append(self._assistant(message))
-                case "user":
-                    found.append({"role": "user", "content": put(message.text)})
-                case _:
-                    role = quirks.late_system if found else "system"
-                    found.append({"role": role, "content": put(message.text)})
-        if not quirks.system and found and found[0]["role"] == "system":
-            found[0]["role"] = "user"
-        return _alternating(found) if quirks.alternate else found
+    def given(self, message: ChatMessage) -> list[Json]:
+        """A message as templates expect it, texts guarded; results are messages of their own."""
+        put = self.chat.guard.put
+        match message.role:
+            case "tool":
+                return [
+                    {
+                        "role": "tool",
+                        "name": put(result.name),
+                        "tool_call_id": short_id(result.call_id),
+                        "content": put(result.text),
+                    }
+                    for result in message.results
+                ]
+            case "assistant":
+                return [self._assistant(message)]
+            case "user":
+                return [{"role": "user", "content": put(message.text)}]
+            case _:
+                return [{"role": "system", "content": put(message.text)}]
 
-    def _assistant(self, message: ChatMessage) -> dict[str, Any]:
+    def _tool(self, tool: OfferedTool) -> Json:
+        # The keys and words of the frame are ours: templates compare with them.
+        function = tool_schema(tool)["function"]
+        put_all = self.chat.guard.put_all
+        return {"type": "function", "function": {k: put_all(v) for k, v in function.items()}}
+
+    def _assistant(self, message: ChatMessage) -> Json:
         guard = self.chat.guard
-        made: dict[str, Any] = {"role": "assistant", "content": guard.put(message.text)}
+        made: Json = {"role": "assistant", "content": guard.put(message.text)}
         if message.reasoning:
             made["reasoning_content"] = made["thinking"] = guard.put(message.reasoning)
         if message.calls:
@@ -153,15 +166,9 @@ class Rendering:
         return made
 
 
-def _restored(tool: dict[str, Any]) -> dict[str, Any]:
-    """The keys and words of the outer frame are ours: templates compare with them."""
-    function = tool[next(key for key in tool if key.endswith("function"))]
-    return {"type": "function", "function": function}
-
-
-def _alternating(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _alternating(messages: list[Json]) -> list[Json]:
     """Messages of one role, without calls, made one."""
-    found: list[dict[str, Any]] = []
+    found: list[Json] = []
     for message in messages:
         last = found[-1] if found else None
         same = last is not None and last["role"] == message["role"] != "tool"
@@ -179,6 +186,7 @@ class _Place(Struct, frozen=True, eq=False):
     Attributes:
         head: In front of everything.
         messages: So far.
+        given: Parallel to them: as the template gets them.
         chunks: What stands: rendered, or sampled behind it.
         opening: Pieces and ids that make the model go on.
         settled: Whether `chunks` are what the template makes of `messages`; not so after an
@@ -187,6 +195,7 @@ class _Place(Struct, frozen=True, eq=False):
 
     head: Head
     messages: tuple[ChatMessage, ...] = ()
+    given: tuple[list[Json], ...] = ()
     chunks: tuple[Chunk, ...] = ()
     opening: tuple[Chunk, ...] = ()
     settled: bool = False
@@ -216,6 +225,7 @@ class GenericTemplate:
         self.output: Final = output
         self.stop: Final = output.stop
         self._special = frozenset(tokenizer.special.values())
+        self._usual_openings = [_usual_opening(rendering, thinking=one) for one in (False, True)]
         quirks = repr(rendering.quirks)
         digest = hashlib.sha256(f"{quirks}{rendering.chat.source}".encode()).hexdigest()[:16]
         self.fingerprint: Final = f"generic-1:{tokenizer.fingerprint}:{digest}"
@@ -229,7 +239,7 @@ class GenericTemplate:
     def opening(self, turn: _Place, *, reasoning: bool) -> TokenArray:
         """What the template puts behind the conversation; it knew the effort from the start."""
         if not turn.settled:
-            turn = self._settled(turn, turn.messages).turn
+            turn = self._settled(turn).turn
         return _ids(turn.opening)
 
     def extend(
@@ -242,40 +252,30 @@ class GenericTemplate:
     ) -> Rendered:
         """Render items behind a conversation; see `Template.extend`."""
         last = turn.messages[-1] if turn.messages and may_grow(turn.messages[-1]) else None
-        before = turn.messages[:-1] if last is not None else turn.messages
-        messages = (*before, *fold(last, items, labels))
+        num_kept = len(turn.messages) - (last is not None)
+        new = fold(last, items, labels)
+        if turn.settled and new == [last] * (last is not None):
+            return Rendered(token_array(), turn, 0)
+        messages = (*turn.messages[:num_kept], *new)
+        given = (*turn.given[:num_kept], *map(self.rendering.given, new))
         if opening is not None and items and all(ids is not None for ids in sampled):
             ids = opening[:]
             for one in sampled:
                 ids += one or token_array()
             chunks = (*turn.chunks, *split(self.tokenizer, self._special, ids))
-            return Rendered(ids, _Place(turn.head, messages, chunks), 0)
-        if turn.settled and messages == turn.messages:
-            return Rendered(token_array(), turn, 0)
-        return self._settled(turn, messages)
+            return Rendered(ids, _Place(turn.head, messages, given, chunks), 0)
+        return self._settled(_Place(turn.head, messages, given, turn.chunks))
 
-    def _settled(self, turn: _Place, messages: tuple[ChatMessage, ...]) -> Rendered:
+    def _settled(self, turn: _Place) -> Rendered:
         """Render everything; keep the ids of what stands unchanged."""
-        thinking = turn.head.effort not in (None, "none")
-        try:
-            rendering = self.rendering
-            going_on = rendering.render(turn.head, messages, opening=True, thinking=thinking)
-            alone = rendering.render(turn.head, messages, opening=False, thinking=thinking)
-        except TemplateRefused as error:
-            raise InvalidRequest(
-                f"The model's chat template does not take this conversation: {error}",
-                param="input",
-            ) from error
-        num_standing = 0
-        for ours, piece in zip(alone, going_on, strict=False):
-            if ours != piece:
-                break
-            num_standing += 1
+        going_on = self._render(turn, opening=True)
+        num_standing = self._num_standing(turn, going_on)
         aligned = align(self.tokenizer, going_on, turn.chunks)
         kept = min(aligned.num_standing, num_standing)
         place = _Place(
             turn.head,
-            messages,
+            turn.messages,
+            turn.given,
             tuple(aligned.chunks[:num_standing]),
             tuple(aligned.chunks[num_standing:]),
             settled=True,
@@ -284,6 +284,29 @@ class GenericTemplate:
         return Rendered(
             _ids(aligned.chunks[kept:num_standing]), place, aligned.num_tokenised, dropped
         )
+
+    def _num_standing(self, turn: _Place, going_on: Pieces) -> int:
+        """How many pieces the opening does not change."""
+        thinking = turn.head.effort not in (None, "none")
+        usual = self._usual_openings[thinking]
+        at = len(going_on) - len(usual or ())
+        if usual is not None and going_on[at:] == usual:
+            return at
+        alone = self._render(turn, opening=False)
+        pairs = enumerate(zip(alone, going_on, strict=False))
+        return next((n for n, (ours, piece) in pairs if ours != piece), len(alone))
+
+    def _render(self, turn: _Place, *, opening: bool) -> Pieces:
+        thinking = turn.head.effort not in (None, "none")
+        try:
+            return self.rendering.render_given(
+                turn.head, turn.given, opening=opening, thinking=thinking
+            )
+        except TemplateRefused as error:
+            raise InvalidRequest(
+                f"The model's chat template does not take this conversation: {error}",
+                param="input",
+            ) from error
 
     def parser(self, offered: Mapping[str, OfferedTool], *, thinking: bool) -> TaggedParser:
         """A parser for one output; see `Template.parser`."""
@@ -308,6 +331,21 @@ class GenericTemplate:
             thinking_possible=thinking_possible,
             every_schema=every_schema,
         )
+
+
+def _usual_opening(rendering: Rendering, *, thinking: bool) -> Pieces | None:
+    """What the template puts behind a user's message, or None if that is not all it does."""
+    head = Head(None, EMPTY_TOOL_SET, "medium" if thinking else None)
+    question = [ChatMessage("user", "q")]
+    try:
+        alone = rendering.render(head, question, opening=False, thinking=thinking)
+        going_on = rendering.render(head, question, opening=True, thinking=thinking)
+    except TemplateRefused:
+        return None
+    opening = going_on[len(alone) :]
+    # It begins at a special token, or behind one.
+    cut_well = isinstance((opening or alone[-1:] or [""])[0], int)
+    return opening if cut_well and going_on[: len(alone)] == alone else None
 
 
 def _ids(chunks: Sequence[Chunk]) -> TokenArray:

@@ -381,8 +381,8 @@ async def test_other_instructions(name: str, mode: str) -> None:
     talking, engine = model(found.template)
     kind = found.report.output if found.report.output != "plain" else name
     ids = encoded(found.template.tokenizer, written(kind, ("", "Fine.", [])))
-    how = {"tools": TOOL_SETS[0]}
-    long = [user("Look. " * 300)]
+    how: dict[str, Any] = {"tools": TOOL_SETS[0]}
+    long: list[Item] = [user("Look. " * 300)]
     _, context, items = await say(talking, engine, None, long, ids, instructions="A.", **how)
     told: dict[str, Any] = {"instructions": "B.", **how}
     prepared, _, _ = await say(talking, engine, context, [user("Again.")], ids, **told)

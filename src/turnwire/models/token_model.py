@@ -78,6 +78,7 @@ class TokenView(Struct, frozen=True, eq=False):
         num_dropped: How many ids before the segment it takes back.
         tokens: Preamble and every segment up to here.
         turn: State of the template after the segment.
+        goes_on: Whether the tokens go on from the prompt that an answer was made to.
     """
 
     vocabulary: str
@@ -86,6 +87,7 @@ class TokenView(Struct, frozen=True, eq=False):
     num_dropped: int
     tokens: Tokens
     turn: Any
+    goes_on: bool = True
 
 
 class TokenModel:
@@ -232,7 +234,7 @@ class TokenModel:
                 # A format that takes back what stood keeps a prefix only.
                 return (
                     (view, "prefix", "template", made)
-                    if view.num_dropped
+                    if view.num_dropped or not before.goes_on
                     else (view, "append", "", made)
                 )
             reason = "preamble"
@@ -457,5 +459,7 @@ class PreparedTokens:
             # Equal ids, but on the chain that the engine knows.
             tokens = self._request.prompt.extend(rendered.ids[len(opening) :])
             view = structs.replace(view, tokens=tokens)
+        else:
+            view = structs.replace(view, goes_on=False)
         context.view = view
         return context

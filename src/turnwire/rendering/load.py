@@ -173,15 +173,22 @@ def _candidates(
         if wanted == "llama3" and {"<|start_header_id|>", "<|eot_id|>"} <= special.keys():
             for quoted in (False, True):
                 yield Llama3(tokenizer, rendering, quoted=quoted)
-        if wanted == "mistral" and {"[INST]", "[/INST]", "[TOOL_CALLS]"} <= special.keys():
+        ends = _ends(rendering)
+        if wanted == "mistral" and ends and {"[INST]", "[/INST]", "[TOOL_CALLS]"} <= special.keys():
             for style in mistral.VARIANTS:
-                yield Mistral(tokenizer, rendering, style, min(output.stop))
+                yield Mistral(tokenizer, rendering, style, min(ends))
     except InvalidRequest:
         return  # its template does not open a turn as the family does
 
 
 # -- what the model answers with
 
+# Whatever a model's files say, these end an answer; engines know them by name too.
+_END_NAMES: Final = (
+    *("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"),
+    *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>"),
+    "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek's
+)
 _QUESTION: Final = ChatMessage("user", "q")
 _ANSWER: Final = "zyxwv"
 _CALL: Final = ChatMessage("assistant", calls=(ChatCall("zyx", '{"w": 1}', "call_1"),))
@@ -189,21 +196,20 @@ _CALL: Final = ChatMessage("assistant", calls=(ChatCall("zyx", '{"w": 1}', "call
 
 def _format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]) -> Format:
     """How outputs are read: by how the template writes them."""
-    stop |= _ends(rendering)
+    special = tokenizer.special
+    stop |= _ends(rendering) | {special[name] for name in _END_NAMES if name in special}
     if not stop:
         raise ConfigError(
             "neither the model's files nor its chat template say which token ends an answer"
         )
     begun = (_begun(tokenizer, rendering, None), _begun(tokenizer, rendering, "medium"))
     text = _call_text(tokenizer, rendering)
-    special = tokenizer.special
     if '"name": "zyx"' in text and "<tool_call>" in text:
         return hermes_format(tokenizer, stop, begun)
     if "[TOOL_CALLS]" in special and "[TOOL_CALLS]" in text:
         return mistral_format(tokenizer, stop, begun, style=text)
     if '{"name": "zyx", "parameters": {' in text:
-        more = {special[name] for name in ("<|eot_id|>", "<|eom_id|>") if name in special}
-        return llama3_format(tokenizer, stop | more, begun)
+        return llama3_format(tokenizer, stop, begun)
     think, end_think = special.get("<think>"), special.get("</think>")
     source = rendering.chat.source
     if think is None and "</think>" in source:

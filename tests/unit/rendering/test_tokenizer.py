@@ -72,7 +72,7 @@ def test_unfinished_characters_decode_to_the_replacement_sign() -> None:
 
 def test_equal_files_have_equal_fingerprints(tmp_path: Path) -> None:
     """The fingerprint follows the file's content and nothing else."""
-    data = TOKENIZER._data
+    data = TOKENIZER.to_json()
     (tmp_path / "same.json").write_text(data, "utf-8")
     changed = json.loads(data)
     changed["added_tokens"].pop()
@@ -116,7 +116,7 @@ def test_llguidance_sees_the_same_vocabulary() -> None:
 
 def test_a_tag_is_special_whatever_the_file_says() -> None:
     """An added token that looks like a tag is no text; an added word and a run of blanks are."""
-    tree = json.loads(TOKENIZER._data)
+    tree = json.loads(TOKENIZER.to_json())
     free = 1 + max(tree["model"]["vocab"].values())
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     names = ("<tool_response>", "[INST]", "turnwire", "    ")
@@ -131,7 +131,7 @@ def test_a_tag_is_special_whatever_the_file_says() -> None:
 
 def test_a_limit_on_length_is_not_obeyed() -> None:
     """Some files cut texts off; a prompt must be whole."""
-    tree = json.loads(TOKENIZER._data)
+    tree = json.loads(TOKENIZER.to_json())
     tree["truncation"] = {
         "max_length": 4,
         "strategy": "LongestFirst",

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.unit.rendering.imitations import (
     BARE,
     GEMMA,
@@ -25,7 +27,15 @@ from tests.unit.rendering.imitations import (
 
 from turnwire.errors import ConfigError, InvalidRequest
 from turnwire.gguf import GgufHeader, Value
-from turnwire.protocol.items import FunctionCall, InputText, Item, Message, Role
+from turnwire.protocol.items import (
+    FunctionCall,
+    FunctionCallOutput,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Role,
+)
 from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet
 from turnwire.rendering.base import Template
 from turnwire.rendering.chatml import Renderer
@@ -194,6 +204,50 @@ def test_the_probe_tries_what_is_hard() -> None:
     names = {conversation.name for conversation in CONVERSATIONS}
     assert len(CONVERSATIONS) == len(names)
     assert {"reasoning", "calls with instructions", "parallel calls"} <= names
+
+
+HOSTILE = st.one_of(
+    st.lists(
+        st.sampled_from(
+            [name for _, names in TEMPLATES.values() for name in names]
+            + ["<", "|>", "im_end|>", "[", "INST]", "think", "\ufdd0", "1", "\n", " ", "user", '"']
+        ),
+        max_size=6,
+    ).map("".join),
+    st.text(max_size=10),
+)
+
+
+def tokens_of(template: Template, text: str) -> list[int]:
+    """The special tokens of a prompt in which a text stands wherever a client can put one."""
+    described = OfferedTool(
+        name="f", description=text, parameters=json.dumps({text: text}).encode()
+    )
+    tools = ToolSet(raw=b"t", offered={"f": described}, echo=EMPTY_TOOL_SET.echo)
+    begun = template.start(f"a{text}", tools, None)
+    answer = Message(role="assistant", content=(OutputText(text=f"a{text}"),))
+    items: list[Item] = [
+        Message(role="user", content=(InputText(text=f"a{text}"),)),
+        FunctionCall(call_id="c", name="f", arguments=json.dumps({f"a{text}": text})),
+        FunctionCallOutput(call_id="c", output=f"a{text}"),
+        answer,
+        Message(role="user", content=(InputText(text=f"{text}a"),)),
+    ]
+    labels = [("f", 0) if isinstance(item, FunctionCallOutput) else None for item in items]
+    rendered = template.extend(begun.turn, items, labels, [None] * len(items))
+    ids = begun.ids + rendered.ids + template.opening(rendered.turn, reasoning=False)
+    special = set(template.tokenizer.special.values())
+    return [token_id for token_id in ids if token_id in special]
+
+
+@pytest.mark.parametrize("family", [None, "generic"], ids=["ours", "its own"])
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "gemma"])
+@given(text=HOSTILE)
+@settings(max_examples=25, deadline=None)
+def test_no_text_becomes_a_special_token(name: str, family: str | None, text: str) -> None:
+    """In messages, calls, outputs, schemas and instructions: a prompt has its template's tags."""
+    template = loaded(name, family if TEMPLATES[name][0] is not None else None).template
+    assert tokens_of(template, "x") == tokens_of(template, text)
 
 
 # -- files

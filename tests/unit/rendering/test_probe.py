@@ -71,6 +71,7 @@ LATER = "{% if messages | length > 3 %}<s>{% endif %}" + TURNS
 TRIMS = (
     "{% for m in messages %}<a>{{ m.content if loop.last else m.content | trim }}<b>{% endfor %}"
 )
+ANY = {"a user's message", "the output of a tool"}
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ class JsonCall:
         self._state = _State.ARGUMENTS
         self._braces = _Braces()
         self._input = _Input() if tool.kind == "custom" else None
-        started = CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace)
+        started = _started(tool)
         return [started, *self._feed_arguments(arguments)]
 
     def _feed_arguments(self, text: str) -> list[Part]:
@@ -211,6 +211,10 @@ class JsonCall:
         return []
 
 
+def _started(tool: OfferedTool) -> CallStarted:
+    return CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace, tool.is_async)
+
+
 def _arguments(text: str) -> list[Part]:
     return [CallArguments(text)] if text else []
 
@@ -234,7 +238,7 @@ def _read_whole(text: str, offered: Mapping[str, OfferedTool]) -> list[Part] | N
             return None
     if tool is None or not isinstance(arguments, dict):
         return None
-    started = CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace)
+    started = _started(tool)
     if tool.kind == "function":
         return [started, *_arguments(sound(json.dumps(arguments, ensure_ascii=False)))]
     given = arguments.get("input", "")

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 from msgspec import Struct, structs
 
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -180,10 +182,22 @@ def _message_of(item: Item, label: Label | None) -> ChatMessage | None:
             text = output if isinstance(output, str) else text_of(output, _BETWEEN_PARTS)
             result = ChatResult(label[0] if label else "", text, item.call_id)
             return ChatMessage("tool", results=(result,))
+        case ConfigurationUpdate():
+            return None  # what it sets shows in how the model goes on
+        case AdditionalTools():
+            lines = [json.dumps(tool_schema(t), ensure_ascii=False) for t in _offered(item)]
+            return ChatMessage("developer", "\n".join([_MORE_TOOLS, *lines])) if lines else None
         case OpaqueItem():
             return ChatMessage("system", f"[{item.type}] {item.raw.decode('utf-8', 'replace')}")
         case _:
             raise AssertionError("references are resolved before a conversation is made")
+
+
+_MORE_TOOLS = "# Tools\n\nFrom now on you may call these functions too:"
+
+
+def _offered(item: AdditionalTools) -> Iterable[OfferedTool]:
+    return item.tools.offered.values()
 
 
 def _joined(last: ChatMessage, new: ChatMessage) -> ChatMessage | None:

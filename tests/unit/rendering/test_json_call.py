@@ -188,6 +188,14 @@ def test_what_is_known_of_a_call() -> None:
     assert (True, True) == (text.opened, text.is_text)
 
 
+def test_a_call_that_nobody_waits_for() -> None:
+    """It is known from its first part on."""
+    later = {"f": OfferedTool(name="f", is_async=True)}
+    [started, *_] = JsonCall(later).feed('{"name": "f", "arguments": {')
+    assert isinstance(started, CallStarted)
+    assert started.is_async
+
+
 def test_a_long_header() -> None:
     """A call whose name comes late is read at its end."""
     arguments = json.dumps({"a": "x" * 5000})

@@ -7,8 +7,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from turnwire.protocol.items import (
+    AdditionalTools,
+    ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
@@ -27,7 +30,7 @@ from turnwire.protocol.items import (
     Role,
     SummaryText,
 )
-from turnwire.protocol.tools import OfferedTool
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet
 from turnwire.rendering.base import Label
 from turnwire.rendering.messages import (
     ChatCall,
@@ -51,6 +54,10 @@ def asked(text: str, role: Role = "user") -> Message:
 
 def thought(text: str) -> Reasoning:
     return Reasoning(summary=(), content=(ReasoningText(text=text),))
+
+
+def tools(*offered: OfferedTool) -> ToolSet:
+    return structs.replace(EMPTY_TOOL_SET, offered={tool.name: tool for tool in offered})
 
 
 CALL = FunctionCall(call_id="c1", name="f", arguments='{"a":1}', namespace="n")
@@ -139,6 +146,22 @@ G = ChatCall("g", '{"input": "x\\"\\n"}', "c2")
             ],
             [("user", "a\n[image]\n[file b.pdf]\n[file]\nno")],
             id="parts",
+        ),
+        pytest.param(
+            [
+                AdditionalTools(raw=b"{}", tools=tools(OfferedTool(name="h"))),
+                AdditionalTools(raw=b"[]", tools=tools()),
+                ConfigurationUpdate(),
+            ],
+            [
+                (
+                    "developer",
+                    "# Tools\n\nFrom now on you may call these functions too:\n"
+                    '{"type": "function", "function": {"name": "h", "description": "", '
+                    '"parameters": {"type": "object", "properties": {}}}}',
+                )
+            ],
+            id="more tools",
         ),
         pytest.param([ITEMS[11]], [("system", '[x] {"type":"x"}')], id="opaque"),
     ],

@@ -35,6 +35,10 @@ _HIDDEN = 128
 _LISTENING = 6.0  # how much what was said before counts beside the last token
 _PICKING = 8.0  # how much single tokens count in what was said before
 _NEVER = 20.0  # standard deviations
+_CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 _CACHE = Path(__file__).parent.parent / ".cache" / "models"
 
 
@@ -45,6 +49,7 @@ def random_model(
     tokenizer: Tokenizer | None = None,
     leanings: Mapping[str, float] | None = None,
     calls_are_text: bool = False,
+    chat_template: str = _CHAT_TEMPLATE,
 ) -> Path:
     """Return the path of the model's file, writing it if it is not there (some 100 ms).
 
@@ -54,6 +59,7 @@ def random_model(
         tokenizer: Its vocabulary; by default the shipped one.
         leanings: How many standard deviations likelier than chance special tokens are, by name.
         calls_are_text: Whether `<tool_call>` and the like are tokens that have a text.
+        chat_template: What the file says about prompts.
     """
     tokenizer = tokenizer or Tokenizer.shipped()
     leanings = leanings or {"<|im_end|>": 2.5}
@@ -63,6 +69,7 @@ def random_model(
         seed,
         leanings,
         calls_are_text,
+        chat_template,
     )
     name = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
     path = folder / f"random-{name}.gguf"
@@ -70,7 +77,7 @@ def random_model(
         folder.mkdir(parents=True, exist_ok=True)
         # Another test process may be writing the same file.
         partial = path.with_suffix(f".{os.getpid()}.partial")
-        _write(partial, tokenizer, seed, leanings, calls_are_text)
+        _write(partial, tokenizer, seed, leanings, calls_are_text, chat_template)
         partial.replace(path)
     return path
 
@@ -90,7 +97,12 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def _write(
-    path: Path, tokenizer: Tokenizer, seed: int, leanings: Mapping[str, float], calls_are_text: bool
+    path: Path,
+    tokenizer: Tokenizer,
+    seed: int,
+    leanings: Mapping[str, float],
+    calls_are_text: bool,
+    chat_template: str,
 ) -> None:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name("random")
@@ -106,6 +118,7 @@ def _write(
     writer.add_vocab_size(tokenizer.vocab_size)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     _add_vocabulary(writer, tokenizer, calls_are_text)
+    writer.add_chat_template(chat_template)
     _add_weights(writer, tokenizer, seed, leanings)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -137,10 +150,6 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokenizer: Tokenizer, calls_are_tex
     writer.add_eos_token_id(tokenizer.special["<|im_end|>"])
     writer.add_pad_token_id(tokenizer.special["<|endoftext|>"])
     writer.add_add_bos_token(False)
-    writer.add_chat_template(
-        "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}"
-        "<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-    )
 
 
 def _add_weights(

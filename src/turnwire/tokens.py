@@ -54,6 +54,22 @@ class Tokens:
         tail = ids if isinstance(ids, array) else token_array(ids)
         return Tokens(self, tail) if tail else self
 
+    def drop(self, count: int) -> Tokens:
+        """Return this sequence without its last `count` ids. O(links dropped).
+
+        Raises:
+            IndexError: it has fewer.
+        """
+        node: Tokens | None = self
+        while node is not None and count >= len(node.tail) and count:
+            count -= len(node.tail)
+            node = node.parent
+        if node is None:
+            if count:
+                raise IndexError("more ids to drop than there are")
+            return EMPTY
+        return Tokens(node.parent, node.tail[:-count]) if count else node
+
     def __len__(self) -> int:
         return self.length
 

@@ -110,3 +110,22 @@ def test_what_two_share(past: list[int], one: list[int], other: list[int]) -> No
     shared = left.num_shared(right)
     assert list(left)[:shared] == list(right)[:shared]
     assert 0 == EMPTY.extend([1]).num_shared(Tokens(None, token_array([1])))
+
+
+@given(st.lists(IDS, max_size=6), st.integers(0, 50))
+def test_dropping_takes_ids_from_the_end(parts: list[list[int]], count: int) -> None:
+    """What is left shares its links with what was; more than there is cannot be dropped."""
+    tokens = EMPTY
+    for part in parts:
+        tokens = tokens.extend(part)
+    flat = list(tokens)
+    if count > len(flat):
+        with pytest.raises(IndexError):
+            tokens.drop(count)
+        return
+    left = tokens.drop(count)
+    assert flat[: len(flat) - count] == list(left)
+    whole = left.segments()[:-1]
+    assert whole == tokens.segments()[: len(whole)]
+    if not count:
+        assert tokens is left

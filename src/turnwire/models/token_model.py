@@ -4,8 +4,10 @@ Theory of operation. A prompt is `[preamble: instructions + tools] + items + [op
 link of the context keeps a `TokenView`: the ids it adds (`segment`), the whole sequence up to
 it (`tokens`), and the state of the template (`turn`). A continuation with the same preamble
 appends to its parent's `tokens` and costs O(new items). With another preamble the segments are
-joined anew behind it: nothing is tokenised again, because a segment never depends on the
-preamble. Only a context that another tokenizer rendered is rendered again in full.
+joined anew behind it, and nothing is tokenised again, if the template says that no segment
+depends on the preamble. Otherwise, and for a context that another tokenizer rendered, it is
+rendered again in full. A template may take back ids at the end of what stands, when it knows
+what follows (`dropped`).
 
 After a response the sampled ids are kept as sampled, so that the engine's KV prefix holds.
 """
@@ -18,7 +20,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from turnwire.constraint import Constraint
 from turnwire.context.chain import Context
@@ -38,7 +40,7 @@ from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
-from turnwire.rendering.base import Template
+from turnwire.rendering.base import Label, Rendered, Template
 from turnwire.rendering.logprobs import ScoredParser
 from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
@@ -49,11 +51,20 @@ MAX_CONSTRAINTS: Final = 512
 
 
 class Preamble(Struct, frozen=True, eq=False):
-    """Instructions and tools, rendered. Identity is equality: one object per distinct preamble."""
+    """Instructions and tools, rendered. Identity is equality: one object per distinct preamble.
+
+    Attributes:
+        turn: State of the template behind it.
+        effort: The reasoning effort, where the template puts it there; else None.
+        separable: Whether nothing behind it depends on it.
+    """
 
     tokens: Tokens
+    turn: Any
     instructions: str | None
     tools: ToolSet
+    effort: str | None
+    separable: bool
 
 
 class TokenView(Struct, frozen=True, eq=False):
@@ -62,16 +73,21 @@ class TokenView(Struct, frozen=True, eq=False):
     Attributes:
         vocabulary: Fingerprint of tokenizer and template.
         preamble: The preamble in front of `tokens`.
-        segment: The ids this link adds to the chain, whatever the preamble.
+        segment: The ids this link adds to the chain; whatever the preamble, if the template is
+            separable.
+        num_dropped: How many ids before the segment it takes back.
         tokens: Preamble and every segment up to here.
         turn: State of the template after the segment.
+        goes_on: Whether the tokens go on from the prompt that an answer was made to.
     """
 
     vocabulary: str
     preamble: Preamble
     segment: TokenArray
+    num_dropped: int
     tokens: Tokens
     turn: Any
+    goes_on: bool = True
 
 
 class TokenModel:
@@ -102,7 +118,7 @@ class TokenModel:
         self.renderer: Final = renderer
         # Large inputs are prepared in threads.
         self._lock: Final = threading.Lock()
-        self._preambles: OrderedDict[tuple[str | None, bytes], Preamble] = OrderedDict()
+        self._preambles: OrderedDict[tuple[str | None, bytes, str | None], Preamble] = OrderedDict()
         self._constraints: OrderedDict[object, Constraint | None] = OrderedDict()
 
     def prepare(
@@ -175,22 +191,31 @@ class TokenModel:
 
     def _preamble(self, parent: Context | None, settings: Settings) -> tuple[Preamble, bool]:
         """The rendered preamble, and whether it had to be rendered now."""
+        effort = settings.effort if self.renderer.effort_in_start else None
         if parent is not None and isinstance(parent.view, TokenView):
             known = parent.view.preamble
             if (
                 parent.view.vocabulary == self.renderer.fingerprint
                 and known.tools is settings.tools
                 and known.instructions == settings.instructions
+                and known.effort == effort
             ):
                 return known, False
-        key = (settings.instructions, settings.tools.raw)
+        key = (settings.instructions, settings.tools.raw, effort)
         with self._lock:
             found = self._preambles.get(key)
             if found is not None:
                 self._preambles.move_to_end(key)
                 return found, False
-            ids = self.renderer.preamble(settings.instructions, settings.tools)
-            made = Preamble(EMPTY.extend(ids), settings.instructions, settings.tools)
+            begun = self.renderer.start(settings.instructions, settings.tools, effort)
+            made = Preamble(
+                EMPTY.extend(begun.ids),
+                begun.turn,
+                settings.instructions,
+                settings.tools,
+                effort,
+                begun.separable,
+            )
             self._preambles[key] = made
             if len(self._preambles) > MAX_PREAMBLES:
                 self._preambles.popitem(last=False)
@@ -200,28 +225,38 @@ class TokenModel:
         """Leave the view of `context` on it; return it with mode, reason and tokens made."""
         parent = context.parent
         if parent is None:
-            view, made = self._append(context, self.renderer.start(), preamble.tokens, preamble)
+            view, made = self._append(context, preamble.turn, preamble.tokens, preamble)
             return view, "full", "first", made
         before = parent.view
         if isinstance(before, TokenView) and before.vocabulary == self.renderer.fingerprint:
             if before.preamble is preamble:
                 view, made = self._append(context, before.turn, before.tokens, preamble)
-                return view, "append", "", made
+                # A format that takes back what stood keeps a prefix only.
+                return (
+                    (view, "prefix", "template", made)
+                    if view.num_dropped or not before.goes_on
+                    else (view, "append", "", made)
+                )
             reason = "preamble"
         else:
             reason = "model" if before is not None else "restored"
-        tokens, turn, total = preamble.tokens, self.renderer.start(), 0
+        if not preamble.separable:
+            view, made = self._render_all(context, preamble)
+            return view, "full", reason, made
+        tokens, turn, total = preamble.tokens, preamble.turn, 0
         for link in parent.links():
             known = link.view
-            if isinstance(known, TokenView) and known.vocabulary == self.renderer.fingerprint:
-                segment, turn = known.segment, known.turn
+            if (
+                isinstance(known, TokenView)
+                and known.vocabulary == self.renderer.fingerprint
+                and known.preamble.separable
+            ):
+                segment, dropped, turn = known.segment, known.num_dropped, known.turn
+                tokens = tokens.drop(dropped).extend(segment)
             else:
-                segment, turn, made = self._render(link, turn)
+                view, made = self._append(link, turn, tokens, preamble)
+                turn, tokens = view.turn, view.tokens
                 total += made
-                link.view = TokenView(
-                    self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn
-                )
-            tokens = tokens.extend(segment)
         view, made = self._append(context, turn, tokens, preamble)
         mode: RenderMode = "prefix" if total == 0 else "full"
         return view, mode, reason, total + made
@@ -229,20 +264,40 @@ class TokenModel:
     def _append(
         self, context: Context, turn: Any, tokens: Tokens, preamble: Preamble
     ) -> tuple[TokenView, int]:
-        segment, turn, made = self._render(context, turn)
-        view = TokenView(self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn)
+        rendered = self._render([context], turn)
+        view = self._viewed(rendered, tokens, preamble)
         context.view = view
-        return view, made
+        return view, rendered.num_tokenised
 
-    def _render(self, link: Context, turn: Any) -> tuple[TokenArray, Any, int]:
-        ours = link.vocabulary == self.renderer.fingerprint
-        rendered = self.renderer.extend(
-            turn,
-            link.items,
-            [(call.name, call.ordinal) if call else None for call in link.answers],
-            link.sampled if ours else (None,) * len(link.items),
+    def _render_all(self, context: Context, preamble: Preamble) -> tuple[TokenView, int]:
+        """Render the whole chain in one go; the links between keep the views that they have."""
+        rendered = self._render(context.links(), preamble.turn)
+        view = self._viewed(rendered, preamble.tokens, preamble)
+        context.view = view
+        return view, rendered.num_tokenised
+
+    def _viewed(self, rendered: Rendered, tokens: Tokens, preamble: Preamble) -> TokenView:
+        return TokenView(
+            self.renderer.fingerprint,
+            preamble,
+            rendered.ids,
+            rendered.num_dropped,
+            tokens.drop(rendered.num_dropped).extend(rendered.ids),
+            rendered.turn,
         )
-        return rendered.ids, rendered.turn, rendered.num_tokenised
+
+    def _render(
+        self, links: Sequence[Context], turn: Any, opening: TokenArray | None = None
+    ) -> Rendered:
+        items: list[Item] = []
+        labels: list[Label | None] = []
+        sampled: list[TokenArray | None] = []
+        for link in links:
+            ours = link.vocabulary == self.renderer.fingerprint
+            items += link.items
+            labels += [(call.name, call.ordinal) if call else None for call in link.answers]
+            sampled += link.sampled if ours else (None,) * len(link.items)
+        return self.renderer.extend(turn, items, labels, sampled, opening)
 
     # -- decoding
 
@@ -397,11 +452,14 @@ class PreparedTokens:
         context = Context(
             self.context, output, sampled=self._sampled, vocabulary=renderer.fingerprint
         )
-        segment, turn, _ = self._model._render(context, self._view.turn)
-        opening = self._opening
-        if segment[: len(opening)] == opening:
-            tokens = self._request.prompt.extend(segment[len(opening) :])
+        opening, before = self._opening, self._view
+        rendered = self._model._render([context], before.turn, opening)
+        view = self._model._viewed(rendered, before.tokens, before.preamble)
+        if not rendered.num_dropped and rendered.ids[: len(opening)] == opening:
+            # Equal ids, but on the chain that the engine knows.
+            tokens = self._request.prompt.extend(rendered.ids[len(opening) :])
+            view = structs.replace(view, tokens=tokens)
         else:
-            tokens = self._view.tokens.extend(segment)
-        context.view = TokenView(renderer.fingerprint, self._view.preamble, segment, tokens, turn)
+            view = structs.replace(view, goes_on=False)
+        context.view = view
         return context

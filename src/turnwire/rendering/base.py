@@ -3,11 +3,11 @@
 A `Template` writes items as token ids, a `Parser` reads what the model answers, and the two
 know the same format. Each format is one file beside this one.
 
-A rendering is a fold: `start` and `preamble` begin it, `extend` adds items to it, and between
-two steps it stands at a *turn*, a value that only the template that made it can read. Any
-partition of the items gives the same ids in the end. Most formats only ever append; where one
-takes back what it wrote (reasoning that is dropped, tools that move), `Rendered.num_dropped`
-says how much.
+A rendering is a fold: `start` begins it, `extend` adds items to it, and between two steps it
+stands at a *turn*, a value that only the template that made it can read. Any partition of the
+items gives the same prompt in the end, which is `opening` behind the last step. Most formats
+only ever append; where one takes back what it wrote (reasoning that is dropped, tools that
+move), `Rendered.num_dropped` says how much.
 """
 
 from __future__ import annotations
@@ -40,12 +40,15 @@ class Rendered(Struct, frozen=True):
         num_tokenised: How many of the ids the tokenizer made for this call.
         num_dropped: How many ids at the end of the conversation, as it stood before, go first.
             Never any of the preamble's.
+        separable: Of what `start` gives: whether nothing behind it depends on it. Then the ids
+            that an extension added can be joined behind another such start.
     """
 
     ids: TokenArray
     turn: Any
     num_tokenised: int
     num_dropped: int = 0
+    separable: bool = True
 
 
 class Parser(Protocol):
@@ -93,12 +96,13 @@ class Template(Protocol):
         """Ids that end an output."""
         ...
 
-    def start(self) -> Any:
-        """The turn that a conversation begins at."""
+    @property
+    def effort_in_start(self) -> bool:
+        """Whether `start` depends on the reasoning effort."""
         ...
 
-    def preamble(self, instructions: str | None, tools: ToolSet) -> TokenArray:
-        """What stands in front of a conversation; may be nothing."""
+    def start(self, instructions: str | None, tools: ToolSet, effort: str | None) -> Rendered:
+        """The preamble, perhaps without an id, and the turn that a conversation begins at."""
         ...
 
     def opening(self, turn: Any, *, reasoning: bool) -> TokenArray:
@@ -116,8 +120,9 @@ class Template(Protocol):
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
+        opening: TokenArray | None = None,
     ) -> Rendered:
-        """Render items behind a conversation; any partition of them gives the same ids.
+        """Render items behind a conversation.
 
         For a response's own items, rendered from the turn before `opening`, the ids are the
         opening's followed by what the model sampled, up to the stop token; unless the model
@@ -129,6 +134,7 @@ class Template(Protocol):
             items: New items, in order.
             labels: Parallel to `items`: for outputs, what they are rendered under.
             sampled: Parallel to `items`: an assistant item's ids as the model sampled them.
+            opening: For a response's own items: what `opening` gave in front of them.
         """
         ...
 

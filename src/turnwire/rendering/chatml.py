@@ -156,9 +156,15 @@ class Renderer:
             Last.CALL: (token_array((marks.tool_call,)), token_array((marks.end_tool_call,))),
         }
 
-    def start(self) -> Turn:
-        """No turn is open."""
-        return NO_TURN
+    @property
+    def effort_in_start(self) -> bool:
+        """No: whether the model thinks is said by the opening."""
+        return False
+
+    def start(self, instructions: str | None, tools: ToolSet, effort: str | None) -> Rendered:
+        """The preamble, and no turn open."""
+        ids = self.preamble(instructions, tools)
+        return Rendered(ids, NO_TURN, len(ids))
 
     def preamble(self, instructions: str | None, tools: ToolSet) -> TokenArray:
         """The system turn in front of a conversation; no ids without instructions and tools."""
@@ -192,6 +198,7 @@ class Renderer:
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
+        opening: TokenArray | None = None,
     ) -> Rendered:
         """Render items behind a conversation; any partition of them gives the same ids.
 
@@ -206,6 +213,7 @@ class Renderer:
             labels: Parallel to `items`: for outputs, what they are rendered under.
             sampled: Parallel to `items`: an assistant item's ids as the model sampled them,
                 used in place of its text.
+            opening: Not needed here: an item's ids are its own.
         """
         pieces: list[TokenArray | str] = []
         for item, label, ids in zip(items, labels, sampled, strict=True):

@@ -43,7 +43,7 @@ from turnwire.rendering.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from turnwire.rendering.chatml import Renderer
 
-__all__ = ["constraint"]
+__all__ = ["Schema", "argument_schemas", "callable_tools", "constraint", "text_schema"]
 
 Schema = dict[str, object]
 
@@ -84,33 +84,33 @@ def constraint(
             error only where `strict` was asked for in so many words; elsewhere, as with OpenAI,
             strictness is tried (protocol.md section 2.1) and those keywords are left out.
     """
-    callable_tools = _callable(tools, tool_choice)
-    values = _values(renderer.tokenizer, tools, callable_tools, every_schema)
-    text_schema = _text_schema(renderer.tokenizer, text_format)
+    offered = callable_tools(tools, tool_choice)
+    values = _values(renderer.tokenizer, tools, offered, every_schema)
+    content = text_schema(renderer.tokenizer, text_format)
     marks = renderer.marks
     free_span = (marks.think, marks.end_think) if thinking_possible else None
     calls = f"<[{marks.tool_call}]> calls"
     trigger: int | None = None
     rules: list[str] = []
-    if callable_tools and tool_choice.mode == "required":
+    if offered and tool_choice.mode == "required":
         rules.append(f"start: {calls}")
-    elif callable_tools and text_schema is None:
+    elif offered and content is None:
         rules.append("start: calls")
         trigger = marks.tool_call
-    elif text_schema is not None:
-        rules.append(f"start: text | {calls}" if callable_tools else "start: text")
+    elif content is not None:
+        rules.append(f"start: text | {calls}" if offered else "start: text")
     else:
         return None
-    if callable_tools:
+    if offered:
         more = calls.replace("calls", "call") if parallel else None
-        rules += _order_rules(callable_tools, more, calls if parallel else None)
-        rules += _call_rules(callable_tools, values, marks.end_tool_call)
-    if text_schema is not None:
-        rules.append(f"text: {_embed(text_schema)}")
-    elif any(tool.is_async for tool in callable_tools):
+        rules += _order_rules(offered, more, calls if parallel else None)
+        rules += _call_rules(offered, values, marks.end_tool_call)
+    if content is not None:
+        rules.append(f"text: {_embed(content)}")
+    elif any(tool.is_async for tool in offered):
         rules.append(f"text: {_SOME_TEXT}")
     made = "\n".join(rules) + "\n"
-    if any(tool.grammar for tool in callable_tools):
+    if any(tool.grammar for tool in offered):
         # Each by itself is within its limits; all of them together may not be.
         problem = _problem(renderer.tokenizer, made)
         if problem:
@@ -121,7 +121,7 @@ def constraint(
     return Constraint(grammar=made, trigger=trigger, free_span=free_span)
 
 
-def _callable(tools: ToolSet, tool_choice: ToolChoice) -> list[OfferedTool]:
+def callable_tools(tools: ToolSet, tool_choice: ToolChoice) -> list[OfferedTool]:
     """The tools that this turn may call."""
     if tool_choice.mode == "none":
         return []
@@ -169,27 +169,44 @@ def _embed(schema: Schema) -> str:
 
 
 def _values(
-    tokenizer: Tokenizer,
-    tools: ToolSet,
-    callable_tools: Sequence[OfferedTool],
-    every_schema: bool,
+    tokenizer: Tokenizer, tools: ToolSet, offered: Sequence[OfferedTool], every_schema: bool
 ) -> dict[str, str]:
     """By tool: what stands behind `arguments`, or is the input, as the body of a rule."""
-    places = {name: f"tools[{n}]" for n, name in enumerate(tools.offered)}
-    values: dict[str, str] = {}
-    for tool in callable_tools:
-        path = tool.path or places[tool.name]
+    functions = [tool for tool in offered if tool.kind == "function"]
+    schemas = argument_schemas(tokenizer, tools, functions, every_schema)
+    values = {name: _embed(schema) for name, schema in schemas.items()}
+    places = _places(tools)
+    for tool in offered:
         if tool.kind == "custom":
-            values[tool.name] = _input(tokenizer, tool, f"{path}.format.definition")
-            continue
+            path = f"{tool.path or places[tool.name]}.format.definition"
+            values[tool.name] = _input(tokenizer, tool, path)
+    return values
+
+
+def argument_schemas(
+    tokenizer: Tokenizer, tools: ToolSet, functions: Sequence[OfferedTool], every_schema: bool
+) -> dict[str, Schema]:
+    """By function: the schema of its arguments in the form that compiles.
+
+    Raises:
+        InvalidRequest: as `constraint`.
+    """
+    places = _places(tools)
+    schemas: dict[str, Schema] = {}
+    for tool in functions:
+        path = tool.path or places[tool.name]
         if every_schema and not tool.strict:
             # Not strict: what cannot be enforced is no error.
             with suppress(InvalidRequest):
                 strict = structs.replace(tool, strict=True, strict_asked=False)
-                values[tool.name] = _embed(_arguments(tokenizer, strict, path))
+                schemas[tool.name] = _arguments(tokenizer, strict, path)
                 continue
-        values[tool.name] = _embed(_arguments(tokenizer, tool, path))
-    return values
+        schemas[tool.name] = _arguments(tokenizer, tool, path)
+    return schemas
+
+
+def _places(tools: ToolSet) -> dict[str, str]:
+    return {name: f"tools[{n}]" for n, name in enumerate(tools.offered)}
 
 
 def _input(tokenizer: Tokenizer, tool: OfferedTool, param: str) -> str:
@@ -233,7 +250,12 @@ def _arguments(tokenizer: Tokenizer, tool: OfferedTool, path: str) -> Schema:
     return _usable(tokenizer, schema, param, lenient=not tool.strict_asked)
 
 
-def _text_schema(tokenizer: Tokenizer, text_format: TextFormat) -> Schema | None:
+def text_schema(tokenizer: Tokenizer, text_format: TextFormat) -> Schema | None:
+    """The schema of an answer, or None where it is free text.
+
+    Raises:
+        InvalidRequest: as `constraint`.
+    """
     match text_format:
         case JsonObjectFormat():
             return _compact(_ANY_OBJECT)

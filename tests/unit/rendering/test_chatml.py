@@ -298,7 +298,7 @@ def test_stop_ends_a_turn_or_the_text() -> None:
 def test_a_vocabulary_without_the_marks_is_refused() -> None:
     """The template cannot be written in every vocabulary."""
     with pytest.raises(ConfigError, match="<tool_call>"):
-        Renderer(Tokenizer(TOKENIZER._data.replace("<tool_call>", "<other>")))
+        Renderer(Tokenizer(TOKENIZER.to_json().replace("<tool_call>", "<other>")))
 
 
 # -- properties
@@ -398,7 +398,7 @@ def test_no_text_makes_a_special_token(history: list[Entry]) -> None:
 
 
 PLAIN = TEXT.filter(lambda text: not any(name in text for name in TOKENIZER.special))
-WHOLE = WithSpecials.from_str(TOKENIZER._data)
+WHOLE = WithSpecials.from_str(TOKENIZER.to_json())
 
 
 @given(

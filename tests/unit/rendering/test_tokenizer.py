@@ -72,7 +72,7 @@ def test_unfinished_characters_decode_to_the_replacement_sign() -> None:
 
 def test_equal_files_have_equal_fingerprints(tmp_path: Path) -> None:
     """The fingerprint follows the file's content and nothing else."""
-    data = TOKENIZER._data
+    data = TOKENIZER.to_json()
     (tmp_path / "same.json").write_text(data, "utf-8")
     changed = json.loads(data)
     changed["added_tokens"].pop()
@@ -112,3 +112,64 @@ def test_llguidance_sees_the_same_vocabulary() -> None:
     ids = TOKENIZER.encode('naïve {"a": 1}\n日本')
     assert TOKENIZER.vocab_size == TOKENIZER.guidance.vocab_size
     assert TOKENIZER.decode(ids).encode() == TOKENIZER.guidance.decode_bytes(list(ids))
+
+
+def test_a_tag_is_special_whatever_the_file_says() -> None:
+    """An added token that looks like a tag is no text; an added word and a run of blanks are."""
+    tree = json.loads(TOKENIZER.to_json())
+    free = 1 + max(tree["model"]["vocab"].values())
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    names = ("<tool_response>", "[INST]", "turnwire", "    ")
+    tree["added_tokens"] += [
+        {"id": free + n, "content": name, **flags} for n, name in enumerate(names)
+    ]
+    tokenizer = Tokenizer(json.dumps(tree))
+    assert {"<tool_response>", "[INST]"} == tokenizer.special.keys() - TOKENIZER.special.keys()
+    ids = set(tokenizer.encode("<tool_response> [INST] turnwire    x"))
+    assert {free + 2, free + 3} == ids & set(range(free, free + 4))
+
+
+def test_a_limit_on_length_is_not_obeyed() -> None:
+    """Some files cut texts off; a prompt must be whole."""
+    tree = json.loads(TOKENIZER.to_json())
+    tree["truncation"] = {
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "direction": "Right",
+        "stride": 0,
+    }
+    text = "one two three four five six"
+    assert text == Tokenizer(json.dumps(tree)).text_of(TOKENIZER.encode(text))
+    assert TOKENIZER.encode(text) == Tokenizer(json.dumps(tree)).encode(text)
+
+
+def test_no_blank_in_front_inside_a_prompt() -> None:
+    """Where a vocabulary puts a blank before the first text only, no text here is the first."""
+    tree: dict[str, object] = {
+        "version": "1.0",
+        "added_tokens": [],
+        "normalizer": None,
+        "pre_tokenizer": {
+            "type": "Metaspace",
+            "replacement": "\N{LOWER ONE EIGHTH BLOCK}",
+            "prepend_scheme": "first",
+            "split": False,
+        },
+        "post_processor": None,
+        "decoder": {
+            "type": "Metaspace",
+            "replacement": "\N{LOWER ONE EIGHTH BLOCK}",
+            "prepend_scheme": "first",
+            "split": False,
+        },
+        "model": {
+            "type": "BPE",
+            "unk_token": None,
+            "vocab": {"\N{LOWER ONE EIGHTH BLOCK}": 0, "a": 1, "<0x41>": 2},
+            "merges": [],
+        },
+    }
+    tokenizer = Tokenizer(json.dumps(tree))
+    assert [1, 0, 1] == list(tokenizer.encode("a a"))
+    assert not tokenizer.prefix_space
+    assert (b" ", b"a", b"A") == tuple(tokenizer.token_bytes())

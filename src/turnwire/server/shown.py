@@ -15,6 +15,7 @@ from msgspec.json import Decoder
 
 from turnwire.protocol.codec import decode_items
 from turnwire.protocol.items import (
+    AdditionalTools,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -136,6 +137,11 @@ def shown_item(item: Item, include: Collection[str]) -> Item:
             if not isinstance(output, str):
                 output = tuple(_shown_part(part, include) for part in output)
             return structs.replace(item, output=output, status=item.status or "completed")
+        case AdditionalTools():
+            # Tools are shown as a response shows its own: with every key that readers want.
+            fields = _FIELDS.decode(item.raw)
+            fields["tools"] = item.tools.echo
+            return structs.replace(item, raw=msgspec.json.encode(fields))
         case _:
             return item
 

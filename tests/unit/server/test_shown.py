@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
+from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
     CustomToolCallOutput,
     FunctionCall,
@@ -175,3 +176,12 @@ def test_log_probabilities_of_a_response(
     if read == "shown":
         seen = shown_response(whole, b"[]", include)
     assert response(*expected) == seen
+
+
+def test_added_tools_are_shown_as_a_response_shows_tools() -> None:
+    """Functions have every key that readers want; what is kept is what came."""
+    raw = b'{"type":"additional_tools","id":"at_1","role":"developer","tools":[%s]}'
+    (item,) = decode_items(Raw(b"[" + raw % b'{"type":"function","name":"f"}' + b"]"))
+    shown = b'{"type":"function","name":"f","description":null,"parameters":null,"strict":true}'
+    assert raw % shown == encode_item(shown_item(item, ()))
+    assert raw % b'{"type":"function","name":"f"}' == encode_item(item)

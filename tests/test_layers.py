@@ -23,7 +23,19 @@ SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
 TURN = (
-    MODELS | ORDER | {"admission", "config", "conversations", "history", "models", "order", "store"}
+    MODELS
+    | ORDER
+    | {
+        "admission",
+        "compaction",
+        "config",
+        "running",
+        "conversations",
+        "history",
+        "models",
+        "order",
+        "store",
+    }
 )
 
 ALLOWED: dict[str, frozenset[str]] = {
@@ -50,6 +62,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "conversations": SAID | {"context", "history", "store"},
     "order": ORDER,
     "admission": LEAVES | {"models", "session"},
+    "running": ORDER | {"order"},
+    "compaction": MODELS | {"models", "telemetry"},
     "turn": TURN,
     "server": TURN | {"turn"},
     "cli": TURN | {"server", "turn", "turnwire"},

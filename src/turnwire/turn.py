@@ -12,32 +12,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Final, TypeVar
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from turnwire.admission import Slots
+from turnwire.compaction import (
+    Compacting,
+    Wanted,
+    prepare_summary,
+    question,
+    sum_up,
+    summary_settings,
+    wanted,
+)
 from turnwire.context.chain import Context
 from turnwire.context.standing import NOTHING_STANDS, applied, stand
+from turnwire.context.window import fingerprint, user_messages
 from turnwire.conversations.keeper import Conversations, Talk
 from turnwire.errors import (
     ConversationChanged,
     ConversationLocked,
     EngineError,
     InvalidRequest,
-    Overloaded,
     PermissionDenied,
     ServiceError,
     StoreError,
-    TooManyRequests,
     WireError,
 )
 from turnwire.familiar import Familiar
 from turnwire.history import History, Put
+from turnwire.ids import item_id
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Registry
 from turnwire.models.takes import check_taken
@@ -50,18 +58,20 @@ from turnwire.protocol.codec import (
     echo,
     encode_response,
 )
+from turnwire.protocol.compaction import take_trigger
 from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import ConfigurationUpdate, Item
+from turnwire.protocol.items import ConfigurationUpdate, Item, Summary
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
+from turnwire.running import Running
 from turnwire.session.coalescer import Coalescer
-from turnwire.session.emitter import Emitter, ReasoningView, Stage
+from turnwire.session.emitter import Emitter, ReasoningView
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 
-__all__ = ["Turns"]
+__all__ = ["Summarised", "Turns"]
 
 log = get_logger()
 
@@ -82,9 +92,15 @@ class _Resolved(Struct, frozen=True, eq=False):
     items: Sequence[Item]
     settings: Settings
     talk: Talk | None
+    compaction: Wanted | None
     num_new_chars: int  # about how much is to be rendered
     given: Sequence[Item]  # as the request spells them
     left_out: Sequence[str]  # types of the tools that its items add, but that are not offered
+
+    def summing_up(self) -> _Resolved:
+        """The same, to be answered with a summary; the question for it is still to be put."""
+        settings = summary_settings(self.settings, self.model.window)
+        return structs.replace(self, settings=settings)
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -98,6 +114,22 @@ class _Started(Struct, frozen=True, eq=False):
     talk: Talk | None
 
 
+class Summarised(Struct, frozen=True, kw_only=True, eq=False):
+    """A conversation that was summed up outside of a response.
+
+    Attributes:
+        context: The conversation.
+        summary: What stands for it.
+        encrypted_content: The same, sealed for the owner.
+        spent: The tokens it took.
+    """
+
+    context: Context
+    summary: Summary
+    encrypted_content: str
+    spent: Finished
+
+
 class Turns:
     """Runs turns. Built once; holds no state of a single turn.
 
@@ -108,8 +140,7 @@ class Turns:
         metrics: Where numbers go.
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
-        max_in_flight: Responses that run at the same time; further ones are refused.
-        max_in_flight_per_owner: Of those, of one owner; 0 for no such limit.
+        running: What runs now.
     """
 
     def __init__(
@@ -131,10 +162,7 @@ class Turns:
         self.metrics: Final = metrics
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
-        self.max_in_flight: Final = max_in_flight
-        self.max_in_flight_per_owner: Final = max_in_flight_per_owner
-        self._num_of: Final[Counter[str]] = Counter()
-        self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
+        self.running: Final = Running(metrics, max_in_flight, max_in_flight_per_owner)
         self._slots: Final = Slots()
         self._familiar: Final = Familiar()
         self._now: Final = now
@@ -150,65 +178,61 @@ class Turns:
             WireError: it was refused before `response.created`; nothing was sent.
             asyncio.CancelledError: the client is gone; the engine was stopped, nothing stored.
         """
-        if len(self._running) >= self.max_in_flight:
-            raise Overloaded(
-                f"{len(self._running)} responses run already, the limit of this server.",
-                retry_after_sec=1,
-            )
-        owner = order.owner
-        if 0 < self.max_in_flight_per_owner <= self._num_of[owner]:
-            raise TooManyRequests(
-                f"{self._num_of[owner]} of your responses run already, the limit for each "
-                "account on this server. Wait until one has ended.",
-                retry_after_sec=1,
-            )
-        self._num_of[owner] += 1
-        self._running[order] = asyncio.current_task()
-        self.metrics.responses_in_flight.inc()
-        status = "refused"
-        try:
+        with self.running.enter(order) as entry:
             # The conversation is free again in the same step of the loop that sends the terminal
             # event: a client may go on at once.
             with self._alone_in_conversation(order):
                 started = await self._start(order)
                 if order.background and started.store:
                     await self._begin(order, started)
-                status = "aborted"
+                entry.status = "aborted"
                 ended = await self._play(order, started, await connect())
-            status = started.emitter.response.status
+            entry.status = started.emitter.response.status
             return ended
-        finally:
-            del self._running[order]
-            self._num_of[owner] -= 1
-            if not self._num_of[owner]:
-                del self._num_of[owner]
-            self.metrics.responses_in_flight.dec()
-            self.metrics.response_ended(status, order.transport)
-            self.metrics.observe_turn(order.clock, order.transport)
 
-    @property
-    def num_in_flight(self) -> int:
-        """Turns that run now, over all transports."""
-        return len(self._running)
+    async def summarise(self, order: Order, instructions: str | None) -> Summarised:
+        """Sum up the conversation that `order` would continue; nothing is kept of it.
 
-    def num_in_flight_of(self, owner: str) -> int:
-        """Turns of one owner that run now, over all transports."""
-        return self._num_of.get(owner, 0)
+        Args:
+            order: What to sum up. It has no emitter, and no events are sent.
+            instructions: The client's own wishes for the summary.
 
-    def tasks(self) -> list[asyncio.Task[object]]:
-        """The tasks that run turns now."""
-        return [task for task in self._running.values() if task is not None]
-
-    def stop_all(self, error: WireError) -> None:
-        """End every running turn; each tells its client that it failed with this error.
-
-        One whose output is whole ends by itself, as what it may be in the store already.
+        Raises:
+            WireError: it was refused, or it failed.
+            asyncio.CancelledError: the client is gone; the engine was stopped.
         """
-        for order, task in self._running.items():
-            whole = order.emitter is not None and order.emitter.stage is Stage.CLOSED
-            if task is not None and not whole:
-                order.stopped_by = error
-                task.cancel()
+        with self.running.enter(order) as entry:
+            try:
+                asked = (await self._resolve(order)).summing_up()
+                model, owner = asked.model, order.owner
+                prepared = await self._render(model.prepare, asked)
+                report, context = prepared.report, prepared.context
+                self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
+                prepared = prepare_summary(model, context, asked.settings, instructions)
+                order.clock.mark("render")
+                entry.status = "failed"
+                stays = [fingerprint(message) for message in user_messages(context)]
+                async with self._slots.of(model).hold(order.client):
+                    summary, spent = await sum_up(prepared, context, tuple(stays))
+                order.clock.mark("decode")
+            except asyncio.CancelledError:
+                if order.stopped_by is None:
+                    entry.status = "aborted"
+                    raise
+                _uncancel()
+                raise order.stopped_by from None
+            except EngineError as fault:
+                raise _engine_failed(model.name, fault) from fault
+            entry.status = "completed"
+            self.metrics.tokens_used(
+                spent.num_prompt_tokens, spent.num_cached_tokens, spent.num_output_tokens
+            )
+            return Summarised(
+                context=context,
+                summary=summary,
+                encrypted_content=self.history.seal_summary(owner, summary, model.name),
+                spent=spent,
+            )
 
     def _alone_in_conversation(self, order: Order) -> AbstractContextManager[None]:
         conversation = order.request.conversation
@@ -227,6 +251,8 @@ class Turns:
                 at a time: that is counted all the same.
         """
         asked = await self._resolve(order)
+        if asked.compaction is not None and asked.compaction.asked:
+            asked = structs.replace(asked.summing_up(), items=[*asked.items, question()])
         return await self._render(asked.model.count, asked)
 
     async def _resolve(self, order: Order) -> _Resolved:
@@ -234,7 +260,8 @@ class Turns:
         _refuse_unsupported(request)
         model = self._model(order)
         tools = decode_tools(request.tools, order.tools)
-        items = decode_items(request.input)
+        items, compact = take_trigger(decode_items(request.input))
+        compaction = wanted(request, compact, model)
         clock.mark("parse")
         parent = order.parent
         parent_id = request.previous_response_id
@@ -286,16 +313,28 @@ class Turns:
             max_output_tokens=request.max_output_tokens,
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},
+            truncate=request.truncation == "auto",
             warm_up=request.warm_up,
         )
         rendered = parent.num_chars if parent is not None and parent.view is not None else 0
+        if settings.truncate and model.window is not None and rendered > 2 * model.window:
+            rendered = 0  # it hardly fits, and is looked at again to find where to cut it
         unrendered = (before.num_chars if before is not None else 0) - rendered
         num_new_chars = memoryview(request.input).nbytes + unrendered
         formatted = isinstance(settings.text_format, JsonSchemaFormat)
         if tools is not order.tools or standing is not before_now or formatted:
             num_new_chars += self._num_compiled_chars(settings)
         return _Resolved(
-            request, model, parent, opened, settings, talk, num_new_chars, items, left_out
+            request,
+            model,
+            parent,
+            opened,
+            settings,
+            talk,
+            compaction,
+            num_new_chars,
+            items,
+            left_out,
         )
 
     def _num_compiled_chars(self, settings: Settings) -> int:
@@ -332,8 +371,28 @@ class Turns:
         emitter = Emitter(
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
+        if asked.compaction is not None:
+            prepared = await self._compacting(order, asked, asked.compaction, prepared, emitter)
         order.clock.mark("render")
         return _Started(model, prepared, emitter, tools, response.store, asked.talk)
+
+    async def _compacting(
+        self, order: Order, asked: _Resolved, wanted: Wanted, prepared: Prepared, emitter: Emitter
+    ) -> Prepared:
+        model, owner = asked.model, order.owner
+        return await self._render(
+            lambda *_: Compacting(
+                model,
+                prepared,
+                asked.settings,
+                wanted,
+                item_id=item_id("cmp", order.response_id, 0),
+                seal=lambda summary: self.history.seal_summary(owner, summary, model.name),
+                said=emitter.items,
+                metrics=self.metrics,
+            ),
+            asked,
+        )
 
     def _model(self, order: Order) -> Model:
         name = order.request.model or self.default_model
@@ -516,8 +575,7 @@ class Turns:
             case WireError():
                 error = fault
             case EngineError():
-                name = emitter.response.model
-                error = ServiceError(f"The engine of {name!r} failed: {fault}")
+                error = _engine_failed(emitter.response.model, fault)
             case ConversationChanged() if started.talk is not None:
                 error = ConversationLocked(started.talk.base.id)
             case StoreError():
@@ -549,6 +607,10 @@ class Turns:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
         return Ended(response=terminal.response, error=error)
+
+
+def _engine_failed(model: str, fault: EngineError) -> ServiceError:
+    return ServiceError(f"The engine of {model!r} failed: {fault}")
 
 
 def _uncancel() -> None:
@@ -587,7 +649,6 @@ def _refuse_unsupported(request: CreateResponse) -> None:
     for name, given in (
         ("prompt", _given(request.prompt)),
         ("moderation", _given(request.moderation)),
-        ("context_management", _given(request.context_management)),
     ):
         if given:
             raise InvalidRequest(

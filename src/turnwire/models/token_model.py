@@ -7,6 +7,10 @@ appends to its parent's `tokens` and costs O(new items). With another preamble t
 joined anew behind it: nothing is tokenised again, because a segment never depends on the
 preamble. Only a context that another tokenizer rendered is rendered again in full.
 
+The model sees a window of the chain (`context.window`). A link with a compaction item starts a new
+run: its segment is all that is seen up to there, and its `tokens` begin with the preamble again.
+Truncation is a second run beside the whole one (`models.truncation`); each turn extends both.
+
 After a response the sampled ids are kept as sampled, so that the engine's KV prefix holds.
 """
 
@@ -18,11 +22,12 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from turnwire.constraint import Constraint
 from turnwire.context.chain import Context
 from turnwire.context.pairing import require_outputs
+from turnwire.context.window import Seen, links, seen
 from turnwire.engines.base import Engine, Generation
 from turnwire.engines.sim import InvalidHint
 from turnwire.errors import (
@@ -34,11 +39,12 @@ from turnwire.errors import (
 )
 from turnwire.models.base import RenderMode, RenderReport, Settings
 from turnwire.models.takes import TEXT_ONLY, Takes
+from turnwire.models.truncation import Cut, output_room, truncate
 from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
-from turnwire.rendering.base import Template
+from turnwire.rendering.base import Rendered, Template
 from turnwire.rendering.logprobs import ScoredParser
 from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
@@ -62,16 +68,20 @@ class TokenView(Struct, frozen=True, eq=False):
     Attributes:
         vocabulary: Fingerprint of tokenizer and template.
         preamble: The preamble in front of `tokens`.
-        segment: The ids this link adds to the chain, whatever the preamble.
-        tokens: Preamble and every segment up to here.
+        before: State of the template in front of the segment.
+        segment: The ids this link adds to the window, whatever the preamble.
+        tokens: Preamble and every segment from the window's start up to here.
         turn: State of the template after the segment.
+        cut: The same with items left out, if they had to be.
     """
 
     vocabulary: str
     preamble: Preamble
+    before: Any
     segment: TokenArray
     tokens: Tokens
     turn: Any
+    cut: Cut | None = None
 
 
 class TokenModel:
@@ -129,14 +139,19 @@ class TokenModel:
             num_tokenised += len(preamble.tokens)
         view, mode, reason, made = self._view(context, preamble)
         num_tokenised += made
+        if settings.truncate:
+            view, moved = self._fit(context, view, settings)
+            if moved:
+                mode, reason = "full", "truncated"
         thinking = settings.effort not in (None, "none")
+        run = view.cut or view
         opening = (
             token_array()
             if settings.warm_up
-            else self.renderer.opening(view.turn, reasoning=thinking)
+            else self.renderer.opening(run.turn, reasoning=thinking)
         )
         request = Generation(
-            prompt=view.tokens.extend(opening),
+            prompt=run.tokens.extend(opening),
             max_new_tokens=settings.max_output_tokens,
             stop=self.renderer.stop,
             temperature=settings.temperature,
@@ -151,6 +166,11 @@ class TokenModel:
         )
         report = RenderReport(mode=mode, reason=reason, num_tokenised=num_tokenised)
         return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
+
+    @property
+    def window(self) -> int:
+        """Window of the engine."""
+        return self.engine.window
 
     @property
     def num_slots(self) -> int:
@@ -202,6 +222,9 @@ class TokenModel:
         if parent is None:
             view, made = self._append(context, self.renderer.start(), preamble.tokens, preamble)
             return view, "full", "first", made
+        if context.start is context:
+            view, made = self._append(context, self.renderer.start(), preamble.tokens, preamble)
+            return view, "full", "compacted", made
         before = parent.view
         if isinstance(before, TokenView) and before.vocabulary == self.renderer.fingerprint:
             if before.preamble is preamble:
@@ -209,40 +232,92 @@ class TokenModel:
                 return view, "append", "", made
             reason = "preamble"
         else:
-            reason = "model" if before is not None else "restored"
+            reason = "restored"
+            if before is not None:
+                reason = "model"
+            elif parent.start is parent and parent.parent is not None:
+                reason = "compacted"  # at the end of the turn before
         tokens, turn, total = preamble.tokens, self.renderer.start(), 0
-        for link in parent.links():
+        for link in links(parent):
             known = link.view
             if isinstance(known, TokenView) and known.vocabulary == self.renderer.fingerprint:
                 segment, turn = known.segment, known.turn
             else:
+                before_link = turn
                 segment, turn, made = self._render(link, turn)
                 total += made
                 link.view = TokenView(
-                    self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn
+                    self.renderer.fingerprint,
+                    preamble,
+                    before_link,
+                    segment,
+                    tokens.extend(segment),
+                    turn,
                 )
             tokens = tokens.extend(segment)
         view, made = self._append(context, turn, tokens, preamble)
         mode: RenderMode = "prefix" if total == 0 else "full"
         return view, mode, reason, total + made
 
+    def _fit(self, context: Context, view: TokenView, settings: Settings) -> tuple[TokenView, bool]:
+        """The view with items left out if they have to be; whether others than a turn ago."""
+        before = context.parent.view if context.parent is not None else None
+        known = before.cut if isinstance(before, TokenView) else None
+        window = self.engine.window
+        cut = truncate(
+            context,
+            view.preamble.tokens,
+            len(view.tokens),
+            window,
+            output_room(settings.max_output_tokens, window),
+            known if context.start is not context else None,
+            self.renderer.start(),
+            self._part,
+            self._segment,
+        )
+        if cut is None:
+            return view, False
+        context.view = structs.replace(view, cut=cut)
+        return context.view, known is None or known.place != cut.place
+
+    def _segment(self, link: Context, turn: Any) -> tuple[TokenArray, Any]:
+        """What a link adds behind a turn: as it was rendered, if that was behind such a turn."""
+        known = link.view
+        if (
+            isinstance(known, TokenView)
+            and known.vocabulary == self.renderer.fingerprint
+            and known.before == turn
+        ):
+            return known.segment, known.turn
+        rendered = self._part(link, seen(link), turn)
+        return rendered.ids, rendered.turn
+
     def _append(
         self, context: Context, turn: Any, tokens: Tokens, preamble: Preamble
     ) -> tuple[TokenView, int]:
-        segment, turn, made = self._render(context, turn)
-        view = TokenView(self.renderer.fingerprint, preamble, segment, tokens.extend(segment), turn)
+        segment, after, made = self._render(context, turn)
+        fingerprint = self.renderer.fingerprint
+        view = TokenView(fingerprint, preamble, turn, segment, tokens.extend(segment), after)
         context.view = view
         return view, made
 
     def _render(self, link: Context, turn: Any) -> tuple[TokenArray, Any, int]:
-        ours = link.vocabulary == self.renderer.fingerprint
-        rendered = self.renderer.extend(
-            turn,
-            link.items,
-            [(call.name, call.ordinal) if call else None for call in link.answers],
-            link.sampled if ours else (None,) * len(link.items),
-        )
+        rendered = self._part(link, seen(link), turn)
         return rendered.ids, rendered.turn, rendered.num_tokenised
+
+    def _part(
+        self, link: Context, found: Seen, turn: Any, begin: int = 0, end: int | None = None
+    ) -> Rendered:
+        """Render what is seen of a link, or some items of that."""
+        part = slice(begin, end)
+        items = found.items[part]
+        ours = link.vocabulary == self.renderer.fingerprint
+        return self.renderer.extend(
+            turn,
+            items,
+            [(call.name, call.ordinal) if call else None for call in found.answers[part]],
+            found.sampled[part] if ours else (None,) * len(items),
+        )
 
     # -- decoding
 
@@ -397,11 +472,24 @@ class PreparedTokens:
         context = Context(
             self.context, output, sampled=self._sampled, vocabulary=renderer.fingerprint
         )
-        segment, turn, _ = self._model._render(context, self._view.turn)
+        view, cut = self._view, self._view.cut
+        segment, turn, _ = self._model._render(context, view.turn)
+        if cut is None:
+            tokens = self._said(view.tokens, segment)
+        else:
+            tokens = view.tokens.extend(segment)
+            ids, after = segment, turn
+            if cut.turn != view.turn:
+                ids, after, _ = self._model._render(context, cut.turn)
+            cut = structs.replace(cut, tokens=self._said(cut.tokens, ids), turn=after)
+        context.view = TokenView(
+            renderer.fingerprint, view.preamble, view.turn, segment, tokens, turn, cut
+        )
+        return context
+
+    def _said(self, tokens: Tokens, segment: TokenArray) -> Tokens:
+        """What was prompted followed by what was said, going on from the prompt if it can."""
         opening = self._opening
         if segment[: len(opening)] == opening:
-            tokens = self._request.prompt.extend(segment[len(opening) :])
-        else:
-            tokens = self._view.tokens.extend(segment)
-        context.view = TokenView(renderer.fingerprint, self._view.preamble, segment, tokens, turn)
-        return context
+            return self._request.prompt.extend(segment[len(opening) :])
+        return tokens.extend(segment)

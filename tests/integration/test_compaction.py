@@ -119,7 +119,8 @@ async def test_messages_are_normalised(server: Serving, http: HttpConnection) ->
         {"role": "assistant", "content": "said"},
     ]
     *messages, item = (await compact(http, input=items))["output"]
-    assert [[{"type": "input_text", "text": "plain"}], items[2]["content"]] == [
+    parts = [{"type": "input_text", "text": "parts"}, {**image, "detail": "auto"}]
+    assert [[{"type": "input_text", "text": "plain"}], parts] == [
         message["content"] for message in messages
     ]
     assert "msg_mine" == messages[0]["id"]
@@ -367,7 +368,7 @@ async def test_calls_are_not_parted_from_their_outputs(
     """A response that owes outputs is compacted when they are there, at the start of the next."""
     settings: Json = {"model": "sim", "store": False, "tools": TOOLS, **MANAGED}
     loops = {"metadata": {"sim.tool_calls": "9"}}
-    one = Transcript(await websocket.create(input="word " * 840, **settings, **loops)).response
+    one = Transcript(await websocket.create(input="word " * 860, **settings, **loops)).response
     assert ["function_call"] == kinds(one)
     assert one["usage"]["total_tokens"] > 1000 > one["usage"]["input_tokens"]
     two = Transcript(
@@ -383,7 +384,7 @@ async def test_calls_are_not_parted_from_their_outputs(
     ).response
     again = {"tools": TOOLS, **loops}
     same(await resent(server, [*two["output"], *outputs(two)], **again), three)
-    whole = [user("word " * 840), *one["output"], *outputs(one), *two["output"], *outputs(two)]
+    whole = [user("word " * 860), *one["output"], *outputs(one), *two["output"], *outputs(two)]
     same(await resent(server, whole, **again), three)
 
 

@@ -155,8 +155,10 @@ def _essence(item: Item) -> object:
             return ("z", item.encrypted_content)
         case OpaqueItem():
             return ("?", item.raw)
-        case ItemReference() | CompactionTrigger():
-            raise AssertionError("what is no item of a conversation is taken out before")
+        case ItemReference():
+            raise AssertionError("references are resolved before a conversation is made")
+        case CompactionTrigger():
+            return ("g",)  # never behind it: a conversation that holds one is not looked up
 
 
 def _call(item: FunctionCall | CustomToolCall) -> tuple[object, ...]:
@@ -174,7 +176,7 @@ def _part(part: ContentPart) -> object:
         case InputText() | OutputText():
             return part.text
         case InputImage():
-            return ("i", part.image_url, part.file_id, part.detail)
+            return ("i", part.image_url, part.file_id, part.detail or "auto")
         case InputFile():
             return ("f", part.file_id, part.file_data, part.file_url, part.filename, part.detail)
         case _:

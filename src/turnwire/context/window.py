@@ -160,7 +160,9 @@ def fingerprint(message: Message) -> bytes:
 
 
 def _plain(part: ContentPart) -> ContentPart:
-    if isinstance(part, InputText | InputImage | InputFile):
+    if isinstance(part, InputImage):
+        return structs.replace(part, prompt_cache_breakpoint=None, detail=part.detail or "auto")
+    if isinstance(part, InputText | InputFile):
         return structs.replace(part, prompt_cache_breakpoint=None)
     return part
 

@@ -14,7 +14,7 @@ from turnwire.ids import new_id
 from turnwire.order import Order
 from turnwire.protocol.codec import encode_item
 from turnwire.protocol.compaction import CompactedResponse, decode_compact
-from turnwire.protocol.items import Compaction, Item, Message
+from turnwire.protocol.items import Compaction, ContentPart, InputImage, Item, Message
 from turnwire.protocol.responses import Usage
 from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator
@@ -74,5 +74,14 @@ class CompactingApi:
 
 
 def _normal(message: Message) -> Message:
-    """A message as the protocol shows one: with an id and a status."""
-    return structs.replace(message, id=message.id or new_id("msg"), status="completed")
+    """A message as the protocol shows one: with an id and a status, images with their detail."""
+    content = tuple(map(_detailed, message.content))
+    return structs.replace(
+        message, id=message.id or new_id("msg"), status="completed", content=content
+    )
+
+
+def _detailed(part: ContentPart) -> ContentPart:
+    if isinstance(part, InputImage):
+        return structs.replace(part, detail=part.detail or "auto")
+    return part

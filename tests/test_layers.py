@@ -25,7 +25,18 @@ ORDER = SAID | {"context", "session", "telemetry"}
 TURN = (
     MODELS
     | ORDER
-    | {"admission", "config", "conversations", "history", "models", "order", "resent", "store"}
+    | {
+        "admission",
+        "compaction",
+        "config",
+        "conversations",
+        "history",
+        "models",
+        "order",
+        "resent",
+        "running",
+        "store",
+    }
 )
 
 ALLOWED: dict[str, frozenset[str]] = {
@@ -56,6 +67,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "resent": SAID | {"context", "history"},
     "order": ORDER,
     "admission": LEAVES | {"models", "session"},
+    "running": ORDER | {"order"},
+    "compaction": MODELS | {"models", "telemetry"},
     "turn": TURN,
     "server": TURN | {"turn"},
     "cli": TURN | {"server", "turn", "turnwire"},

@@ -29,9 +29,11 @@ from turnwire.errors import (
 )
 from turnwire.ids import new_id, response_of
 from turnwire.protocol.codec import decode_items, encode_item
+from turnwire.protocol.compaction import decode_summary, encode_summary
 from turnwire.protocol.encoded import failed, outline
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
     ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
@@ -43,6 +45,7 @@ from turnwire.protocol.items import (
     OpaqueItem,
     Reasoning,
     ReasoningText,
+    Summary,
 )
 from turnwire.sealing import Sealer, SealError
 from turnwire.store.base import Store, StoredTurn
@@ -61,6 +64,7 @@ ID_PREFIX: Final = {
     Reasoning: "rs",
     AdditionalTools: "at",
     ConfigurationUpdate: "cu",
+    Compaction: "cmp",
 }
 
 
@@ -167,7 +171,7 @@ class History:
 
         Args:
             given: The link of the response's input.
-            after: The link of its output; `given` itself if there is none.
+            after: The last link of its output; `given` itself if there is none.
             response: The terminal response object.
             created_at: Unix seconds.
             put: Keeps the turn, instead of the store's own `put`.
@@ -294,7 +298,7 @@ class History:
         opened: list[Item] = []
         known: dict[str, Item] | None = None  # where there is no reference, nobody looks
         for index, item in enumerate(items):
-            if type(item) is Reasoning:
+            if isinstance(item, Reasoning | Compaction):
                 opened.append(self._open(owner, item, f"input[{index}].encrypted_content"))
             elif type(item) is ItemReference:
                 if known is None:
@@ -313,6 +317,10 @@ class History:
         """Seal reasoning text for this owner."""
         return self.sealer.seal(text.encode(), owner)
 
+    def seal_summary(self, owner: str, summary: Summary, model: str) -> str:
+        """Seal for this owner what a model wrote about a conversation."""
+        return self.sealer.seal(encode_summary(summary, model), owner)
+
     # -- at rest and back
 
     def _turn(
@@ -327,13 +335,14 @@ class History:
     ) -> StoredTurn:
         before = given.parent
         alone = with_past and before is not None and before.stored_id is None
-        output = after.items if after is not given else ()
+        made = after.since(given)
+        output = [item for link in made for item in link.items]
         sampled = _Sampled(
             whole=_is_whole(given, with_past),
-            vocabulary=after.vocabulary,
-            output=[ids.tobytes() if ids is not None else None for ids in after.sampled]
-            if output
-            else [],
+            vocabulary=next((link.vocabulary for link in made if link.vocabulary), ""),
+            output=[
+                ids.tobytes() if ids is not None else None for link in made for ids in link.sampled
+            ],
         )
         return StoredTurn(
             id=response_id,
@@ -380,23 +389,27 @@ class History:
         """
         items = decode_items(Raw(encoded))
         return [
-            self._open(owner, item, "input") if type(item) is Reasoning else item for item in items
+            self._open(owner, item, "input") if isinstance(item, Reasoning | Compaction) else item
+            for item in items
         ]
 
-    def _open(self, owner: str, item: Reasoning, param: str) -> Reasoning:
-        if item.content or not item.encrypted_content:
+    def _open(self, owner: str, item: Reasoning | Compaction, param: str) -> Item:
+        if isinstance(item, Reasoning) and (item.content or not item.encrypted_content):
             return item
+        what = "reasoning" if isinstance(item, Reasoning) else "compaction"
         try:
-            text = self.sealer.open(item.encrypted_content, owner).decode()
-        except SealError as error:
+            content = self.sealer.open(item.encrypted_content or "", owner)
+            if isinstance(item, Compaction):
+                return structs.replace(item, opened=decode_summary(content))
+            text = content.decode()
+        except (SealError, ValueError) as error:
             raise InvalidRequest(
-                "The encrypted reasoning content could not be opened: it was made for another "
+                f"The encrypted {what} content could not be opened: it was made for another "
                 "account or with a key this server no longer has. Leave the item out.",
                 code="invalid_encrypted_content",
                 param=param,
             ) from error
-        content = (ReasoningText(text=text),)
-        return structs.replace(item, content=content, encrypted_content=None)
+        return structs.replace(item, content=(ReasoningText(text=text),), encrypted_content=None)
 
     def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:
         return b"[" + b",".join(encode_item(self.to_store(owner, item)) for item in items) + b"]"

@@ -21,6 +21,8 @@ from turnwire.tokens import TokenArray
 __all__ = [
     "CallArguments",
     "CallStarted",
+    "CompactionFinished",
+    "CompactionStarted",
     "Finished",
     "ItemFinished",
     "MessageStarted",
@@ -99,6 +101,26 @@ class ItemFinished(Struct, frozen=True):
     phase: Phase | None = None
 
 
+class CompactionStarted(Struct, frozen=True):
+    """A summary of the conversation is being written. No item is open.
+
+    Attributes:
+        asked: By a `compaction_trigger`.
+    """
+
+    asked: bool
+
+
+class CompactionFinished(Struct, frozen=True):
+    """The summary is whole; it stands for everything before it.
+
+    Attributes:
+        encrypted_content: Sealed for the owner.
+    """
+
+    encrypted_content: str
+
+
 class Finished(Struct, frozen=True, kw_only=True):
     """The last part.
 
@@ -127,5 +149,7 @@ Part = (
     | CallStarted
     | CallArguments
     | ItemFinished
+    | CompactionStarted
+    | CompactionFinished
     | Finished
 )

@@ -29,6 +29,8 @@ from turnwire.history import LARGE_CHAIN_BYTES, History
 from turnwire.protocol.codec import MAX_ITEMS, decode_items
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
+    CompactionTrigger,
     ConfigurationUpdate,
     CustomToolCall,
     FunctionCall,
@@ -49,7 +51,7 @@ Check = Callable[[Context | None, Sequence[Item]], None]
 
 Nearby = Callable[[], Iterable[Context]]
 
-PLACED: Final = (ItemReference, AdditionalTools, ConfigurationUpdate)
+PLACED: Final = (ItemReference, AdditionalTools, ConfigurationUpdate, Compaction, CompactionTrigger)
 """Items that mean something by their place, or by what was not decoded: the ids before them, the
 paths that errors name."""
 

@@ -12,32 +12,40 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Final, TypeVar
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from turnwire.admission import Slots
+from turnwire.compaction import (
+    Compacting,
+    Wanted,
+    prepare_summary,
+    question,
+    sum_up,
+    summary_settings,
+    wanted,
+)
 from turnwire.context.chain import Context
 from turnwire.context.standing import NOTHING_STANDS, applied, stand
+from turnwire.context.window import fingerprint, user_messages
 from turnwire.conversations.keeper import Conversations, Talk
 from turnwire.errors import (
     ConversationChanged,
     ConversationLocked,
     EngineError,
     InvalidRequest,
-    Overloaded,
     PermissionDenied,
     ServiceError,
     StoreError,
-    TooManyRequests,
     WireError,
 )
 from turnwire.familiar import Familiar
 from turnwire.history import History, Put
+from turnwire.ids import item_id
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.models.registry import Offer, Registry
 from turnwire.models.takes import check_taken
@@ -50,19 +58,21 @@ from turnwire.protocol.codec import (
     echo,
     encode_response,
 )
+from turnwire.protocol.compaction import take_trigger
 from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import ConfigurationUpdate, Item
+from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Summary
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
 from turnwire.resent import Resent, Said
+from turnwire.running import Running
 from turnwire.session.coalescer import Coalescer
-from turnwire.session.emitter import Emitter, ReasoningView, Stage
+from turnwire.session.emitter import Emitter, ReasoningView
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 
-__all__ = ["Turns"]
+__all__ = ["Summarised", "Turns"]
 
 log = get_logger()
 
@@ -84,9 +94,15 @@ class _Resolved(Struct, frozen=True, eq=False):
     settings: Settings
     talk: Talk | None
     said: Said | None  # where the input is a whole conversation
+    compaction: Wanted | None
     num_new_chars: int  # about how much is to be rendered
     given: Sequence[Item]  # as the request spells them
     left_out: Sequence[str]  # types of the tools that its items add, but that are not offered
+
+    def summing_up(self) -> _Resolved:
+        """The same, to be answered with a summary; the question for it is still to be put."""
+        settings = summary_settings(self.settings, self.model.window)
+        return structs.replace(self, settings=settings)
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -101,6 +117,22 @@ class _Started(Struct, frozen=True, eq=False):
     with_past: bool  # everything before it may be stored with it
 
 
+class Summarised(Struct, frozen=True, kw_only=True, eq=False):
+    """A conversation that was summed up outside of a response.
+
+    Attributes:
+        context: The conversation.
+        summary: What stands for it.
+        encrypted_content: The same, sealed for the owner.
+        spent: The tokens it took.
+    """
+
+    context: Context
+    summary: Summary
+    encrypted_content: str
+    spent: Finished
+
+
 class Turns:
     """Runs turns. Built once; holds no state of a single turn.
 
@@ -112,8 +144,7 @@ class Turns:
         metrics: Where numbers go.
         default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
-        max_in_flight: Responses that run at the same time; further ones are refused.
-        max_in_flight_per_owner: Of those, of one owner; 0 for no such limit.
+        running: What runs now.
     """
 
     def __init__(
@@ -137,10 +168,7 @@ class Turns:
         self.metrics: Final = metrics
         self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
-        self.max_in_flight: Final = max_in_flight
-        self.max_in_flight_per_owner: Final = max_in_flight_per_owner
-        self._num_of: Final[Counter[str]] = Counter()
-        self._running: Final[dict[Order, asyncio.Task[object] | None]] = {}
+        self.running: Final = Running(metrics, max_in_flight, max_in_flight_per_owner)
         self._slots: Final = Slots()
         self._familiar: Final = Familiar()
         self._now: Final = now
@@ -156,65 +184,61 @@ class Turns:
             WireError: it was refused before `response.created`; nothing was sent.
             asyncio.CancelledError: the client is gone; the engine was stopped, nothing stored.
         """
-        if len(self._running) >= self.max_in_flight:
-            raise Overloaded(
-                f"{len(self._running)} responses run already, the limit of this server.",
-                retry_after_sec=1,
-            )
-        owner = order.owner
-        if 0 < self.max_in_flight_per_owner <= self._num_of[owner]:
-            raise TooManyRequests(
-                f"{self._num_of[owner]} of your responses run already, the limit for each "
-                "account on this server. Wait until one has ended.",
-                retry_after_sec=1,
-            )
-        self._num_of[owner] += 1
-        self._running[order] = asyncio.current_task()
-        self.metrics.responses_in_flight.inc()
-        status = "refused"
-        try:
+        with self.running.enter(order) as entry:
             # The conversation is free again in the same step of the loop that sends the terminal
             # event: a client may go on at once.
             with self._alone_in_conversation(order):
                 started = await self._start(order)
                 if order.background and started.store:
                     await self._begin(order, started)
-                status = "aborted"
+                entry.status = "aborted"
                 ended = await self._play(order, started, await connect())
-            status = started.emitter.response.status
+            entry.status = started.emitter.response.status
             return ended
-        finally:
-            del self._running[order]
-            self._num_of[owner] -= 1
-            if not self._num_of[owner]:
-                del self._num_of[owner]
-            self.metrics.responses_in_flight.dec()
-            self.metrics.response_ended(status, order.transport)
-            self.metrics.observe_turn(order.clock, order.transport)
 
-    @property
-    def num_in_flight(self) -> int:
-        """Turns that run now, over all transports."""
-        return len(self._running)
+    async def summarise(self, order: Order, instructions: str | None) -> Summarised:
+        """Sum up the conversation that `order` would continue; nothing is kept of it.
 
-    def num_in_flight_of(self, owner: str) -> int:
-        """Turns of one owner that run now, over all transports."""
-        return self._num_of.get(owner, 0)
+        Args:
+            order: What to sum up. It has no emitter, and no events are sent.
+            instructions: The client's own wishes for the summary.
 
-    def tasks(self) -> list[asyncio.Task[object]]:
-        """The tasks that run turns now."""
-        return [task for task in self._running.values() if task is not None]
-
-    def stop_all(self, error: WireError) -> None:
-        """End every running turn; each tells its client that it failed with this error.
-
-        One whose output is whole ends by itself, as what it may be in the store already.
+        Raises:
+            WireError: it was refused, or it failed.
+            asyncio.CancelledError: the client is gone; the engine was stopped.
         """
-        for order, task in self._running.items():
-            whole = order.emitter is not None and order.emitter.stage is Stage.CLOSED
-            if task is not None and not whole:
-                order.stopped_by = error
-                task.cancel()
+        with self.running.enter(order) as entry:
+            try:
+                asked = (await self._resolve(order)).summing_up()
+                model, owner = asked.model, order.owner
+                prepared = await self._render(model.prepare, asked)
+                report, context = prepared.report, prepared.context
+                self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
+                prepared = prepare_summary(model, context, asked.settings, instructions)
+                order.clock.mark("render")
+                entry.status = "failed"
+                stays = [fingerprint(message) for message in user_messages(context)]
+                async with self._slots.of(self.registry.offer(model.name)).hold(order.client):
+                    summary, spent = await sum_up(prepared, context, tuple(stays))
+                order.clock.mark("decode")
+            except asyncio.CancelledError:
+                if order.stopped_by is None:
+                    entry.status = "aborted"
+                    raise
+                _uncancel()
+                raise order.stopped_by from None
+            except EngineError as fault:
+                raise _engine_failed(model.name, fault) from fault
+            entry.status = "completed"
+            self.metrics.tokens_used(
+                spent.num_prompt_tokens, spent.num_cached_tokens, spent.num_output_tokens
+            )
+            return Summarised(
+                context=context,
+                summary=summary,
+                encrypted_content=self.history.seal_summary(owner, summary, model.name),
+                spent=spent,
+            )
 
     def _alone_in_conversation(self, order: Order) -> AbstractContextManager[None]:
         conversation = order.request.conversation
@@ -233,6 +257,8 @@ class Turns:
                 at a time: that is counted all the same.
         """
         asked = await self._resolve(order)
+        if asked.compaction is not None and asked.compaction.asked:
+            asked = structs.replace(asked.summing_up(), items=[*asked.items, question()])
         return await self._render(asked.model.count, asked)
 
     async def _resolve(self, order: Order) -> _Resolved:
@@ -243,14 +269,18 @@ class Turns:
         tools = decode_tools(request.tools, order.tools)
         said: Said | None = None
         talk: Talk | None = None
+        compact = False
         if _is_whole(order):
             check = partial(_check_media, model, "input")
             said = await self.resent.read(order.owner, request.input, check, order.nearby)
+            if any(type(item) is CompactionTrigger for item in said.given):
+                said = None
+        if said is not None:
             parent, before, opened, items = said.parent, said.parent, said.items, said.given
             clock.mark("parse")
             _require_something(order, nothing=parent is None and not items)
         else:
-            parent, before, opened, items, talk = await self._continued(order, model)
+            parent, before, opened, items, talk, compact = await self._continued(order, model)
         clock.mark("authorise")
         before_now = parent.standing if parent is not None else NOTHING_STANDS
         standing = stand(before_now, opened)
@@ -274,9 +304,12 @@ class Turns:
             max_output_tokens=offer.limit(request.max_output_tokens),
             session=request.prompt_cache_key or "",
             hints=request.metadata or {},
+            truncate=request.truncation == "auto",
             warm_up=request.warm_up,
         )
         rendered = parent.num_chars if parent is not None and parent.view is not None else 0
+        if settings.truncate and model.window is not None and rendered > 2 * model.window:
+            rendered = 0  # it hardly fits, and is looked at again to find where to cut it
         unrendered = (before.num_chars if before is not None else 0) - rendered
         num_given = memoryview(request.input).nbytes if said is None else said.num_new_chars
         num_new_chars = num_given + unrendered
@@ -284,20 +317,31 @@ class Turns:
         if tools is not order.tools or standing is not before_now or formatted:
             num_new_chars += self._num_compiled_chars(settings)
         return _Resolved(
-            request, model, parent, opened, settings, talk, said, num_new_chars, items, left_out
+            request,
+            model,
+            parent,
+            opened,
+            settings,
+            talk,
+            said,
+            wanted(request, compact, model),
+            num_new_chars,
+            items,
+            left_out,
         )
 
     async def _continued(
         self, order: Order, model: Model
-    ) -> tuple[Context | None, Context | None, Sequence[Item], Sequence[Item], Talk | None]:
+    ) -> tuple[Context | None, Context | None, Sequence[Item], Sequence[Item], Talk | None, bool]:
         """What a request goes on from.
 
         Returns:
             The context to go on from, all that is before the input, the input ready for a
-            context and as the request spells it, and the conversation.
+            context and as the request spells it, the conversation, and whether the input ends
+            with a `compaction_trigger`.
         """
         request, clock = order.request, order.clock
-        items = decode_items(request.input)
+        items, compact = take_trigger(decode_items(request.input))
         clock.mark("parse")
         parent = order.parent
         parent_id = request.previous_response_id
@@ -318,7 +362,7 @@ class Turns:
             if request.store is not False:
                 opened = await self.conversations.admit(order.owner, talk, items, opened)
             opened = [*talk.leading, *opened]
-        return parent, before, opened, items, talk
+        return parent, before, opened, items, talk, compact
 
     def _num_compiled_chars(self, settings: Settings) -> int:
         """About how much of the settings is new and has to be compiled, as characters of input."""
@@ -360,9 +404,29 @@ class Turns:
         emitter = Emitter(
             response, stream_id=order.stream_id, reasoning=self._reasoning_view(order)
         )
+        if asked.compaction is not None:
+            prepared = await self._compacting(order, asked, asked.compaction, prepared, emitter)
         order.clock.mark("render")
         with_past = resent or asked.talk is not None
         return _Started(model, prepared, emitter, tools, response.store, asked.talk, with_past)
+
+    async def _compacting(
+        self, order: Order, asked: _Resolved, wanted: Wanted, prepared: Prepared, emitter: Emitter
+    ) -> Prepared:
+        model, owner = asked.model, order.owner
+        return await self._render(
+            lambda *_: Compacting(
+                model,
+                prepared,
+                asked.settings,
+                wanted,
+                item_id=item_id("cmp", order.response_id, 0),
+                seal=lambda summary: self.history.seal_summary(owner, summary, model.name),
+                said=emitter.items,
+                metrics=self.metrics,
+            ),
+            asked,
+        )
 
     def _offer(self, order: Order) -> Offer:
         name = order.request.model or self.default_model
@@ -546,8 +610,7 @@ class Turns:
             case WireError():
                 error = fault
             case EngineError():
-                name = emitter.response.model
-                error = ServiceError(f"The engine of {name!r} failed: {fault}")
+                error = _engine_failed(emitter.response.model, fault)
             case ConversationChanged() if started.talk is not None:
                 error = ConversationLocked(started.talk.base.id)
             case StoreError():
@@ -579,6 +642,10 @@ class Turns:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
         sink.send([terminal], flush=True)
         return Ended(response=terminal.response, error=error)
+
+
+def _engine_failed(model: str, fault: EngineError) -> ServiceError:
+    return ServiceError(f"The engine of {model!r} failed: {fault}")
 
 
 def _uncancel() -> None:
@@ -648,7 +715,6 @@ def _refuse_unsupported(request: CreateResponse) -> None:
     for name, given in (
         ("prompt", _given(request.prompt)),
         ("moderation", _given(request.moderation)),
-        ("context_management", _given(request.context_management)),
     ):
         if given:
             raise InvalidRequest(

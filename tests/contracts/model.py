@@ -22,6 +22,7 @@ import pytest
 from msgspec import Raw, Struct
 
 from turnwire.context.chain import Context
+from turnwire.context.window import fingerprint, summary_message
 from turnwire.errors import EngineError, InvalidRequest, Overloaded
 from turnwire.models.base import Model, Prepared, Settings
 from turnwire.parts import CallStarted, Finished, Part, TextDelta
@@ -32,7 +33,15 @@ from turnwire.protocol.codec import (
     echo,
     encode_item,
 )
-from turnwire.protocol.items import FunctionCall, Item, Message, OutputText
+from turnwire.protocol.items import (
+    Compaction,
+    FunctionCall,
+    InputText,
+    Item,
+    Message,
+    OutputText,
+    Summary,
+)
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.session.emitter import Emitter
@@ -234,6 +243,37 @@ class ModelContract:
         restored = subject.turn(after, [message("two")])
         assert ("full", "model") == (restored.report.mode, restored.report.reason)
         assert subject.sent(restored) == subject.sent(subject.turn(None, history))
+
+    async def test_a_compacted_conversation_is_seen_from_there(self, subject: Subject) -> None:
+        """Only the summary and what follows is sent, however the conversation came; then it grows.
+
+        What a compaction lists as retained is seen in front of it.
+        """
+        _, output, after = await play(subject.turn(None, [message("Forgotten."), message("Kept.")]))
+        kept = Message(role="user", content=(InputText(text="Kept."),))
+        opened = Summary(text="What was.", retained=(fingerprint(kept),))
+        summary = Compaction(id="cmp_1", encrypted_content="x", opened=opened)
+        behind, settings = items_of([message("And now?")]), subject.settings()
+
+        def turn(parent: Context | None, *items: Item) -> Prepared:
+            return subject.model.prepare(parent, [*items, *behind], settings)
+
+        history = items_of([message("Forgotten."), message("Kept.")])
+        continued = turn(after, summary)
+        assert ("full", "compacted") == (continued.report.mode, continued.report.reason)
+        sent = subject.sent(continued)
+        for other in (
+            turn(None, kept, summary_message(summary)),
+            turn(None, kept, summary),
+            turn(None, *history, *output, summary),
+            turn(Context(after, [summary])),
+            turn(Context(None, [kept, summary])),
+        ):
+            assert sent == subject.sent(other)
+        _, said_, later = await play(continued)
+        following = turn(later)
+        assert ("append", "") == (following.report.mode, following.report.reason)
+        assert subject.sent(following) == subject.sent(turn(None, kept, summary, *behind, *said_))
 
     async def test_counting_is_preparing(self, subject: Subject) -> None:
         """`count` gives the size that `prepare` gives, with tools and behind a parent too."""

@@ -67,6 +67,7 @@ ID_PREFIX: Final = {
     "reasoning": "rs_",
     "function_call": "fc_",
     "custom_tool_call": "ctc_",
+    "compaction": "cmp_",
 }
 TEXT_OF: Final = {"function_call": "arguments", "custom_tool_call": "input"}
 
@@ -106,12 +107,14 @@ PADDED: Final = (
     "response.function_call_arguments.delta",
     "response.reasoning_summary_text.delta",
 )
+ASKED: Final = [HIDDEN[0], "response.compaction.compacting", HIDDEN[1]]
 ORDERS: Final = {
     "message": [MESSAGE, REFUSED],
     "reasoning": [HIDDEN, SUMMARY],
     # A call that is cut at its first brace has no delta.
     "function_call": [FUNCTION, [name for name in FUNCTION if not name.endswith(".delta")]],
     "custom_tool_call": [CUSTOM, [name for name in CUSTOM if not name.endswith(".delta")]],
+    "compaction": [HIDDEN, ASKED],
 }
 
 
@@ -165,6 +168,10 @@ def _check_item(item: Json, *, may_be_cut: bool) -> None:
     if kind == "reasoning":
         assert all(part["type"] == "summary_text" for part in item["summary"])
         assert "content" not in item
+        return
+    if kind == "compaction":
+        assert {"id", "type", "encrypted_content"} == set(item)
+        assert item["encrypted_content"]
         return
     assert item["status"] in (("completed", "incomplete") if may_be_cut else ("completed",))
     if kind == "message":
@@ -354,6 +361,8 @@ def _check_added(opened: Sequence[Json]) -> Json:
         assert ("in_progress", []) == (item["status"], item["content"])
     elif kind == "reasoning":
         assert item["summary"] == []
+    elif kind == "compaction":
+        assert item["encrypted_content"] == ""
     else:
         assert ("in_progress", "") == (item["status"], item[TEXT_OF[kind]])
     for event in opened:
@@ -400,7 +409,7 @@ def _check_closed(opened: Sequence[Json]) -> Json:
             assert parts == [by_type["response.reasoning_summary_part.done"]["part"]]
         else:
             assert _kinds(opened) == HIDDEN
-    else:
+    elif kind != "compaction":
         field = TEXT_OF[kind]
         assert deltas == item[field]
         assert (added["call_id"], added["name"]) == (item["call_id"], item["name"])

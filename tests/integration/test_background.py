@@ -392,13 +392,13 @@ async def test_too_late_to_stop(
     monkeypatch.setattr(store, "finish", slow)
     creating = asyncio.create_task(http.create(**QUICK, stream=True))
     await begun.wait()
-    (order,) = server.server._turns._running
+    (order,) = server.server._turns.running.orders()
     stopping: asyncio.Task[Any] | None = None
     if how == "cancel":
         stopping = asyncio.create_task(cancelled(server, order.response_id))
         await asyncio.sleep(0.01)
     else:
-        server.server._turns.stop_all(ServiceError("It ends."))
+        server.server._turns.running.stop_all(ServiceError("It ends."))
     may_go_on.set()
     transcript = Transcript(read_sse((await creating).chunks), background=True)
     assert "completed" == transcript.status

@@ -99,7 +99,7 @@ async def test_items_have_ids_statuses_and_parts(http: HttpConnection) -> None:
                 OUTPUT,
                 {"type": "reasoning", "summary": []},
                 {"type": "web_search_call", "status": "completed", "action": {"type": "search"}},
-                {"type": "compaction_trigger"},
+                {"type": "mcp_list_tools", "server_label": "x", "tools": []},
             ]
         },
     )

@@ -55,6 +55,21 @@ async def converse(
     ).response
     whole = [{"role": "user", "content": CANARY}, call, output]
     three = (await http.create(bearer(key), **settings, input=whole)).json()
+    managed = [{"type": "compaction", "compact_threshold": 1000}]
+    four = (
+        await http.create(
+            bearer(key),
+            **{**settings, "tools": []},
+            input=f"{CANARY} " * 500,
+            context_management=managed,
+        )
+    ).json()
+    assert "compaction" == four["output"][0]["type"]
+    asked: Json = {"model": "sim", "input": whole, "instructions": CANARY}
+    window = (await http.request("POST", "/v1/responses/compact", asked, bearer(key))).json()
+    five = (await http.create(bearer(key), **settings, input=window["output"])).json()
+    foreign = (await http.create(bearer(BOB), **settings, input=window["output"])).error()
+    assert "invalid_encrypted_content" == foreign["code"]
     faults: list[Json] = [
         {"metadata": {"sim.fault": "error:2", "note": CANARY}},
         {"metadata": {"sim.fault": CANARY}},
@@ -65,6 +80,9 @@ async def converse(
         {"input": [{**output, "call_id": CANARY}]},
         {"input": [{"role": CANARY, "content": CANARY}]},
         {"input": [{"type": "reasoning", "summary": [], "encrypted_content": CANARY}]},
+        {"input": [{"type": "compaction", "encrypted_content": CANARY}]},
+        {"input": [{"type": "compaction_trigger", "id": CANARY}, call]},
+        {"context_management": [{"type": CANARY}]},
     ]
     for fault in faults:
         fields = {**settings, "input": CANARY, **fault}
@@ -83,7 +101,7 @@ async def converse(
     await http.request("GET", f"/v1/responses/{CANARY}", headers=bearer(key))
     await http.request("GET", f"/{CANARY}?{CANARY}={CANARY}", headers=bearer(key))
     await http.create(bearer(CANARY + "-not-a-key"), model="sim", input=CANARY)
-    return [one["id"], two["id"], three["id"]]
+    return [one["id"], two["id"], three["id"], four["id"], five["id"]]
 
 
 @pytest.mark.parametrize("store", [False, True], ids=["store:false", "store:true"])
@@ -104,7 +122,7 @@ async def test_a_canary(
         assert ALICE.encode() not in disk
         # Where it may be kept, it is: so a file that held it would be noticed.
         assert store == (CANARY.encode() in disk)
-        assert [store] * 3 == [one.encode() in disk for one in ids]
+        assert [store] * 5 == [one.encode() in disk for one in ids]
     printed = capfd.readouterr()
     for text in (log.getvalue(), printed.out, printed.err):
         assert CANARY not in text

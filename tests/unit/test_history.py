@@ -22,6 +22,7 @@ from turnwire.ids import item_id as output_id
 from turnwire.ids import new_id
 from turnwire.protocol.codec import decode_items, encode_item
 from turnwire.protocol.items import (
+    Compaction,
     FunctionCall,
     InputText,
     Item,
@@ -31,6 +32,7 @@ from turnwire.protocol.items import (
     OutputText,
     Reasoning,
     ReasoningText,
+    Summary,
 )
 from turnwire.sealing import Sealer
 from turnwire.store.base import StoredTurn
@@ -374,3 +376,49 @@ async def test_what_went_in_has_ids_of_its_own() -> None:
         assert item_id == item.id
         assert item_id == json.loads(encode_item(item))["id"]
     assert listed == await history(store).input_items("me", "r2")
+
+
+def compaction(into: History, owner: str = "me") -> Compaction:
+    """A sealed compaction item, opened."""
+    summary = Summary(
+        text="secret summary",
+        retained=(b"0123456789abcdef",),
+        kept=(FunctionCall(id="fc_1", call_id="c", name="f", arguments="{}", async_=True),),
+    )
+    sealed = into.seal_summary(owner, summary, "sim")
+    return Compaction(id="cmp_1", encrypted_content=sealed, opened=summary)
+
+
+async def test_a_compaction_comes_back_opened() -> None:
+    """It is sealed at rest, and an output may be several links of a context."""
+    store = MemoryStore(100)
+    item = compaction(history(store))
+    given = Context(None, [user("a")])
+    middle = Context(given, [item])
+    after = Context(middle, [assistant("b")], sampled=[token_array([7])], vocabulary="v")
+    await history(store).keep("me", "r1", given, after, response(), 1)
+    turn = await store.get("me", "r1")
+    assert turn is not None
+    assert b"secret" not in turn.output
+    found = await history(store).find("me", "r1")
+    assert [item, assistant("b")] == list(found.items)
+    assert ([None, token_array([7])], "v") == (list(found.sampled), found.vocabulary)
+    assert found.start is found
+
+
+def test_a_compaction_opens_for_its_owner() -> None:
+    """Another's, one that was altered, and a sealed thought are refused by their place."""
+    ours = history()
+    item = structs.replace(compaction(ours), opened=None)
+    assert [compaction(ours).opened] == [
+        one.opened for one in ours.open_items("me", None, [item]) if isinstance(one, Compaction)
+    ]
+    thought = structs.replace(item, encrypted_content=ours.seal("me", "hm"))
+    cut = structs.replace(item, encrypted_content=item.encrypted_content[:-4])
+    for owner, bad in (("you", item), ("me", thought), ("me", cut)):
+        with pytest.raises(InvalidRequest) as caught:
+            ours.open_items(owner, None, [user("a"), bad])
+        assert ("invalid_encrypted_content", "input[1].encrypted_content") == (
+            caught.value.code,
+            caught.value.param,
+        )

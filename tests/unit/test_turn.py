@@ -55,6 +55,7 @@ class Told:
     num_slots = 1
     num_running = num_waiting = 0
     takes = TEXT_ONLY
+    window = None
     report = RenderReport(mode="full", reason="first", num_tokenised=1)
     num_prompt_tokens = 1
 
@@ -134,7 +135,7 @@ async def run(
         clock=StageClock(),
     )
     await turns.run(order, connect)
-    assert 0 == turns.num_in_flight
+    assert 0 == len(turns.running)
     return heap.events
 
 

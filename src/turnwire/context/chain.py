@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from turnwire.context.pairing import OpenCall, pair
+from turnwire.context.pairing import OpenCall, calls_of, pair
 from turnwire.context.standing import NOTHING_STANDS, Standing, stand
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
     ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
@@ -32,7 +33,7 @@ from turnwire.protocol.items import (
 from turnwire.protocol.media import media_kinds
 from turnwire.tokens import TokenArray
 
-__all__ = ["Context", "chars_of"]
+__all__ = ["Context", "chars_of", "last_compaction"]
 
 
 class Context:
@@ -42,6 +43,8 @@ class Context:
 
     Attributes:
         parent: The link this one extends, or None.
+        start: Where what the model sees begins: the last link up to this one that holds a
+            compaction item, or the first of all. What is seen of it says `context.window`.
         items: The items it adds.
         answers: Parallel to `items`: the call that an output item answers, else None.
         sampled: Parallel to `items`: the ids as the model sampled them (without the template's
@@ -51,7 +54,8 @@ class Context:
             so that there are few of them, and an id is copied a few times over a whole chain.
         open_calls: Calls without an output after the last item, by call_id.
         calls_in_a_row: Calls at the very end with nothing between them.
-        holds: Types of the parts in the whole chain that are no text, such as `input_image`.
+        holds: Types of the parts in the chain that are no text, such as `input_image`, but for
+            those before a compaction item that retains no message.
         num_items: Items in the whole chain.
         num_chars: Characters of text in the whole chain, a measure of its size in memory.
         standing: What the items up to here say about later turns.
@@ -76,6 +80,7 @@ class Context:
         "parent",
         "sampled",
         "standing",
+        "start",
         "stored_id",
         "view",
         "vocabulary",
@@ -109,12 +114,16 @@ class Context:
         self.vocabulary = vocabulary
         self.open_calls: Mapping[str, OpenCall] = paired.open
         self.calls_in_a_row: int = paired.row
+        place = last_compaction(paired.items)
+        self.start: Context = self if parent is None or place is not None else parent.start
         made = frozenset(
-            item.call_id for item in paired.items if isinstance(item, FunctionCall | CustomToolCall)
+            call.call_id
+            for item in paired.items
+            if isinstance(item, FunctionCall | CustomToolCall | Compaction)
+            for call in calls_of(item)
         )
         self.called: tuple[frozenset[str], ...] = _join(parent.called if parent else (), made)
-        kinds = media_kinds(paired.items)
-        self.holds: frozenset[str] = parent.holds | kinds if parent else kinds
+        self.holds: frozenset[str] = _held(parent, paired.items, place)
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
         self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(chars_of, paired.items))
         self.standing: Standing = stand(parent.standing if parent else NOTHING_STANDS, paired.items)
@@ -139,9 +148,36 @@ class Context:
         found.reverse()
         return found
 
+    def since(self, link: Context) -> list[Context]:
+        """The links behind `link`, which is one of this chain, oldest first."""
+        found: list[Context] = []
+        for one in self.newest_first():
+            if one is link:
+                break
+            found.append(one)
+        found.reverse()
+        return found
+
     def all_items(self) -> list[Item]:
         """Every item of the conversation, oldest first. O(items)."""
         return [item for link in self.links() for item in link.items]
+
+
+def last_compaction(items: Sequence[Item]) -> int | None:
+    """The place of the last compaction item, or None if there is none."""
+    for place in range(len(items) - 1, -1, -1):
+        if type(items[place]) is Compaction:
+            return place
+    return None
+
+
+def _held(parent: Context | None, items: Sequence[Item], place: int | None) -> frozenset[str]:
+    if place is not None:
+        item = items[place]
+        if isinstance(item, Compaction) and item.opened is not None and not item.opened.retained:
+            return media_kinds(items[place + 1 :])
+    kinds = media_kinds(items)
+    return parent.holds | kinds if parent else kinds
 
 
 def _join(sets: tuple[frozenset[str], ...], new: frozenset[str]) -> tuple[frozenset[str], ...]:
@@ -168,6 +204,8 @@ def chars_of(item: Item) -> int:
             return len(output) if isinstance(output, str) else sum(map(_part_chars, output))
         case Reasoning(content=parts):
             return sum(len(part.text) for part in parts or ())
+        case Compaction(encrypted_content=sealed, opened=opened):
+            return len(sealed) + (len(opened.text) if opened is not None else 0)
         case OpaqueItem(raw=raw) | AdditionalTools(raw=raw):
             return len(raw)
         case _:

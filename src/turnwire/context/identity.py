@@ -11,6 +11,7 @@ equal exactly when a model must not tell them apart:
                  their signs, because clients parse and print them again
     output       call_id, its text or parts, name and namespace
     reasoning    its text, or where there is none its summary; what is still sealed, as it is
+    compaction   what was sealed
     other items  every byte
 
 Not part of it: item ids, statuses other than a cut call's, annotations, logprobs, and cache
@@ -30,8 +31,11 @@ import msgspec
 from msgspec.msgpack import Encoder
 
 from turnwire.context.chain import Context
+from turnwire.context.pairing import calls_of
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
+    CompactionTrigger,
     ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
@@ -89,7 +93,9 @@ def trail(context: Context | None, items: Iterable[Item]) -> list[bytes]:
     called: set[str] = set()
     found: list[bytes] = []
     for item in items:
-        if isinstance(item, FunctionCall | CustomToolCall):
+        if isinstance(item, Compaction):
+            called.update(call.call_id for call in calls_of(item))
+        elif isinstance(item, FunctionCall | CustomToolCall):
             call_id = item.call_id
             if call_id in called or (context is not None and context.was_called(call_id)):
                 found.append(digest)
@@ -145,10 +151,14 @@ def _essence(item: Item) -> object:
             return ("u", item.reasoning, item.text)
         case AdditionalTools():
             return ("a", item.raw)
+        case Compaction():
+            return ("z", item.encrypted_content)
         case OpaqueItem():
             return ("?", item.raw)
         case ItemReference():
             raise AssertionError("references are resolved before a conversation is made")
+        case CompactionTrigger():
+            return ("g",)  # never behind it: a conversation that holds one is not looked up
 
 
 def _call(item: FunctionCall | CustomToolCall) -> tuple[object, ...]:
@@ -166,7 +176,7 @@ def _part(part: ContentPart) -> object:
         case InputText() | OutputText():
             return part.text
         case InputImage():
-            return ("i", part.image_url, part.file_id, part.detail)
+            return ("i", part.image_url, part.file_id, part.detail or "auto")
         case InputFile():
             return ("f", part.file_id, part.file_data, part.file_url, part.filename, part.detail)
         case _:

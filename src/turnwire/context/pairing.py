@@ -2,7 +2,9 @@
 
 Rules (protocol.md sections 3.2 and 18.21): an output must come after its call; a call is
 answered once; a call repeated with a known call_id is the same call (livekit sends the model's
-own call again next to its output); the model is not sampled while a call is open.
+own call again next to its output); the model is not sampled while a call is open. A compaction item
+brings the calls along that were open before it, so that they can be answered behind it whether or
+not the items before it are there.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from msgspec import Struct
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
+    Compaction,
     ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
@@ -22,7 +25,7 @@ from turnwire.protocol.items import (
     Item,
 )
 
-__all__ = ["OpenCall", "Paired", "pair", "require_outputs"]
+__all__ = ["OpenCall", "Paired", "calls_of", "is_optional", "pair", "require_outputs"]
 
 
 class OpenCall(Struct, frozen=True, kw_only=True):
@@ -87,22 +90,15 @@ def pair(
     answers: list[OpenCall | None] = []
     for item in items:
         answer: OpenCall | None = None
-        if isinstance(item, FunctionCall | CustomToolCall):
+        if isinstance(item, Compaction):
+            row = _reopen(open_calls, taken, item)
+            seen.update(call.call_id for call in calls_of(item))
+        elif isinstance(item, FunctionCall | CustomToolCall):
             call_id = item.call_id
             if call_id in seen or call_id in open_calls or was_called(call_id):
                 continue
             seen.add(call_id)
-            ordinal = row
-            while (item.name, ordinal) in taken:
-                ordinal += 1
-            taken.add((item.name, ordinal))
-            open_calls[call_id] = OpenCall(
-                call_id=call_id,
-                name=item.name,
-                ordinal=ordinal,
-                kind="function" if isinstance(item, FunctionCall) else "custom",
-                optional=bool(item.async_) or item.status == "incomplete",
-            )
+            _open(open_calls, taken, item, row)
             row += 1
         elif type(item) is not ConfigurationUpdate:  # which nobody sees
             row = 0
@@ -114,6 +110,55 @@ def pair(
         kept.append(item)
         answers.append(answer)
     return Paired(items=tuple(kept), answers=tuple(answers), open=open_calls, row=row)
+
+
+def calls_of(item: Item) -> list[FunctionCall | CustomToolCall]:
+    """The calls that an item makes known: a call itself, or those that a compaction kept."""
+    if isinstance(item, FunctionCall | CustomToolCall):
+        return [item]
+    if isinstance(item, Compaction) and item.opened is not None:
+        return [one for one in item.opened.kept if isinstance(one, FunctionCall | CustomToolCall)]
+    return []
+
+
+def is_optional(call: FunctionCall | CustomToolCall) -> bool:
+    """Whether the model may be sampled before the call has an output, and without any."""
+    return bool(call.async_) or call.status == "incomplete"
+
+
+def _open(
+    open_calls: dict[str, OpenCall],
+    taken: set[tuple[str, int]],
+    call: FunctionCall | CustomToolCall,
+    row: int,
+) -> None:
+    ordinal = row
+    while (call.name, ordinal) in taken:
+        ordinal += 1
+    taken.add((call.name, ordinal))
+    open_calls[call.call_id] = OpenCall(
+        call_id=call.call_id,
+        name=call.name,
+        ordinal=ordinal,
+        kind="function" if isinstance(call, FunctionCall) else "custom",
+        optional=is_optional(call),
+    )
+
+
+def _reopen(open_calls: dict[str, OpenCall], taken: set[tuple[str, int]], item: Compaction) -> int:
+    """Open the calls that a compaction kept, as if they were new; return the row at their end."""
+    for call in calls_of(item):
+        known = open_calls.pop(call.call_id, None)
+        if known is not None:
+            taken.discard((known.name, known.ordinal))
+    row = 0
+    for one in item.opened.kept if item.opened is not None else ():
+        if isinstance(one, FunctionCall | CustomToolCall):
+            _open(open_calls, taken, one, row)
+            row += 1
+        elif type(one) is not ConfigurationUpdate:
+            row = 0
+    return row
 
 
 def _unpaired(call_id: str, known: bool) -> InvalidRequest:

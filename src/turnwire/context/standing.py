@@ -3,7 +3,8 @@
 Two kinds of items are no part of what was said (protocol.md section 3.4). `additional_tools` adds
 tools that may be called from then on. `configuration_update` sets the reasoning effort or the text
 format until another one replaces it. As both stand in the history, a continuation knows them
-without being told again, and the tokens before them stay as they are.
+without being told again, and the tokens before them stay as they are. A compaction item brings
+along what stood before it.
 
 What an update sets wins over the request's own `reasoning.effort` and `text.format` [D]: a client
 sends an update so that it can leave those as they were, which keeps its cached prefix.
@@ -17,7 +18,7 @@ from typing import Final
 from msgspec import Raw, Struct, structs
 
 from turnwire.errors import InvalidRequest
-from turnwire.protocol.items import AdditionalTools, ConfigurationUpdate, Item
+from turnwire.protocol.items import AdditionalTools, Compaction, ConfigurationUpdate, Item
 from turnwire.protocol.requests import (
     CreateResponse,
     Effort,
@@ -56,7 +57,9 @@ def stand(before: Standing, items: Sequence[Item]) -> Standing:
     """
     now = before
     for item in items:
-        if type(item) is AdditionalTools:
+        if type(item) is Compaction:
+            now = stand(NOTHING_STANDS, item.opened.kept if item.opened is not None else ())
+        elif type(item) is AdditionalTools:
             now = Standing(_joined(now.tools, item.tools), now.effort, now.text_format)
         elif type(item) is ConfigurationUpdate:
             effort = item.reasoning.effort if item.reasoning is not None else now.effort

@@ -388,7 +388,7 @@ class Conversations:
             owner: Whose it is.
             talk: The conversation as the response found it.
             given: The link of its input, what was added by hand included.
-            after: The link of its output; `given` itself if there is none.
+            after: The last link of its output; `given` itself if there is none.
             turn: The response's turn.
             begun: It was stored when it began, and is finished now.
 
@@ -399,11 +399,11 @@ class Conversations:
         base = talk.base
         leading = {item.id for item in talk.leading}
         brought = [Placed(item) for item in given.items if item.id not in leading]
-        if after is not given:
-            brought += [
-                Placed(item, after.vocabulary, sampled)
-                for item, sampled in zip(after.items, after.sampled, strict=True)
-            ]
+        brought += [
+            Placed(item, link.vocabulary, sampled)
+            for link in after.since(given)
+            for item, sampled in zip(link.items, link.sampled, strict=True)
+        ]
         kept = [self._at_rest(owner, placed) for placed in brought]
         self._known.drop(owner, base.id)
         if await self.store.append_turn(base, kept, turn, begun=begun):

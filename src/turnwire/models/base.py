@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         max_output_tokens: Visible plus reasoning tokens, or None for the window's rest.
         session: Opaque key for affinity: `prompt_cache_key` or the conversation's root.
         hints: The request's metadata; only simulating models read it.
+        truncate: Leave out items from the start of the conversation where it would not fit
+            (`context.window`); otherwise what does not fit is refused.
         warm_up: Prepare the prefix only: nothing will be sampled, calls may be open, and the
             prompt may be empty.
     """
@@ -63,6 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_output_tokens: int | None = None
     session: str = ""
     hints: Mapping[str, str] = {}
+    truncate: bool = False
     warm_up: bool = False
 
     @property
@@ -73,7 +76,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 RenderMode = Literal["append", "prefix", "full"]
 """append: only new items were rendered. prefix: a known prefix was kept and joined anew behind
-another preamble, only new items were tokenised. full: items before were rendered too."""
+another preamble, only new items were tokenised. full: items before were rendered too, or what is
+seen begins elsewhere than before."""
 
 
 class RenderReport(Struct, frozen=True, kw_only=True):
@@ -81,7 +85,7 @@ class RenderReport(Struct, frozen=True, kw_only=True):
 
     Attributes:
         mode: How.
-        reason: Why it was not append (`first`, `preamble`, `model`, ...), or "".
+        reason: Why it was not append (`first`, `preamble`, `compacted`, ...), or "".
         num_tokenised: Tokens made by the tokenizer in this turn.
     """
 
@@ -146,6 +150,11 @@ class Model(Protocol):
         ...
 
     @property
+    def window(self) -> int | None:
+        """Most tokens of prompt and output together, or None if that is not known."""
+        ...
+
+    @property
     def num_slots(self) -> int:
         """Turns that can be answered at the same time; more wait, by turns of connections."""
         ...
@@ -164,6 +173,8 @@ class Model(Protocol):
         self, parent: Context | None, items: Sequence[Item], settings: Settings
     ) -> Prepared:
         """Render a turn: `parent`'s conversation followed by `items`. O(items) on a known parent.
+
+        What of it the model sees is `context.window`'s to say.
 
         Raises:
             ContextLengthExceeded: it does not fit the window.

@@ -123,6 +123,11 @@ class SimModel:
         return self.tokens.name
 
     @property
+    def window(self) -> int:
+        """Window of the engine."""
+        return self.tokens.window
+
+    @property
     def num_slots(self) -> int:
         """Slots of the engine."""
         return self.tokens.num_slots

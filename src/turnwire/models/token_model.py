@@ -9,6 +9,10 @@ depends on the preamble. Otherwise, and for a context that another tokenizer ren
 rendered again in full. A template may take back ids at the end of what stands, when it knows
 what follows (`dropped`).
 
+The model sees a window of the chain (`context.window`). A link with a compaction item starts a new
+run: its segment is all that is seen up to there, and its `tokens` begin with the preamble again.
+Truncation is a second run beside the whole one (`models.truncation`); each turn extends both.
+
 After a response the sampled ids are kept as sampled, so that the engine's KV prefix holds.
 """
 
@@ -25,6 +29,7 @@ from msgspec import Struct, structs
 from turnwire.constraint import Constraint
 from turnwire.context.chain import Context
 from turnwire.context.pairing import require_outputs
+from turnwire.context.window import Seen, links, seen
 from turnwire.engines.base import Engine, Generation
 from turnwire.engines.sim import InvalidHint
 from turnwire.errors import (
@@ -36,6 +41,7 @@ from turnwire.errors import (
 )
 from turnwire.models.base import RenderMode, RenderReport, Settings
 from turnwire.models.takes import TEXT_ONLY, Takes
+from turnwire.models.truncation import Cut, output_room, truncate
 from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
@@ -73,21 +79,25 @@ class TokenView(Struct, frozen=True, eq=False):
     Attributes:
         vocabulary: Fingerprint of tokenizer and template.
         preamble: The preamble in front of `tokens`.
-        segment: The ids this link adds to the chain; whatever the preamble, if the template is
+        before: State of the template in front of the segment.
+        segment: The ids this link adds to the window; whatever the preamble, if the template is
             separable.
         num_dropped: How many ids before the segment it takes back.
-        tokens: Preamble and every segment up to here.
+        tokens: Preamble and every segment from the window's start up to here.
         turn: State of the template after the segment.
         goes_on: Whether the tokens go on from the prompt that an answer was made to.
+        cut: The same with items left out, if they had to be.
     """
 
     vocabulary: str
     preamble: Preamble
+    before: Any
     segment: TokenArray
     num_dropped: int
     tokens: Tokens
     turn: Any
     goes_on: bool = True
+    cut: Cut | None = None
 
 
 class TokenModel:
@@ -145,14 +155,19 @@ class TokenModel:
             num_tokenised += len(preamble.tokens)
         view, mode, reason, made = self._view(context, preamble)
         num_tokenised += made
+        if settings.truncate:
+            view, moved = self._fit(context, view, settings)
+            if moved:
+                mode, reason = "full", "truncated"
         thinking = settings.effort not in (None, "none")
+        run = view.cut or view
         opening = (
             token_array()
             if settings.warm_up
-            else self.renderer.opening(view.turn, reasoning=thinking)
+            else self.renderer.opening(run.turn, reasoning=thinking)
         )
         request = Generation(
-            prompt=view.tokens.extend(opening),
+            prompt=run.tokens.extend(opening),
             max_new_tokens=settings.max_output_tokens,
             stop=self.renderer.stop,
             temperature=settings.temperature,
@@ -167,6 +182,11 @@ class TokenModel:
         )
         report = RenderReport(mode=mode, reason=reason, num_tokenised=num_tokenised)
         return PreparedTokens(self, context, view, opening, request, settings, thinking, report)
+
+    @property
+    def window(self) -> int:
+        """Window of the engine."""
+        return self.engine.window
 
     @property
     def num_slots(self) -> int:
@@ -227,6 +247,9 @@ class TokenModel:
         if parent is None:
             view, made = self._append(context, preamble.turn, preamble.tokens, preamble)
             return view, "full", "first", made
+        if context.start is context:
+            view, made = self._append(context, preamble.turn, preamble.tokens, preamble)
+            return view, "full", "compacted", made
         before = parent.view
         if isinstance(before, TokenView) and before.vocabulary == self.renderer.fingerprint:
             if before.preamble is preamble:
@@ -239,12 +262,16 @@ class TokenModel:
                 )
             reason = "preamble"
         else:
-            reason = "model" if before is not None else "restored"
+            reason = "restored"
+            if before is not None:
+                reason = "model"
+            elif parent.start is parent and parent.parent is not None:
+                reason = "compacted"  # at the end of the turn before
         if not preamble.separable:
             view, made = self._render_all(context, preamble)
             return view, "full", reason, made
         tokens, turn, total = preamble.tokens, preamble.turn, 0
-        for link in parent.links():
+        for link in links(parent):
             known = link.view
             if (
                 isinstance(known, TokenView)
@@ -261,25 +288,61 @@ class TokenModel:
         mode: RenderMode = "prefix" if total == 0 else "full"
         return view, mode, reason, total + made
 
+    def _fit(self, context: Context, view: TokenView, settings: Settings) -> tuple[TokenView, bool]:
+        """The view with items left out if they have to be; whether others than a turn ago."""
+        before = context.parent.view if context.parent is not None else None
+        known = before.cut if isinstance(before, TokenView) else None
+        window = self.engine.window
+        cut = truncate(
+            context,
+            view.preamble.tokens,
+            len(view.tokens),
+            window,
+            output_room(settings.max_output_tokens, window),
+            known if context.start is not context else None,
+            view.preamble.turn,
+            self._part,
+            self._segment,
+        )
+        if cut is None:
+            return view, False
+        context.view = structs.replace(view, cut=cut)
+        return context.view, known is None or known.place != cut.place
+
+    def _segment(self, link: Context, turn: Any) -> Rendered:
+        """What a link adds behind a turn: as it was rendered, if that was behind such a turn."""
+        known = link.view
+        if (
+            isinstance(known, TokenView)
+            and known.vocabulary == self.renderer.fingerprint
+            and known.preamble.separable
+            and known.before == turn
+        ):
+            return Rendered(known.segment, known.turn, 0, known.num_dropped)
+        return self._part(link, seen(link), turn)
+
     def _append(
         self, context: Context, turn: Any, tokens: Tokens, preamble: Preamble
     ) -> tuple[TokenView, int]:
         rendered = self._render([context], turn)
-        view = self._viewed(rendered, tokens, preamble)
+        view = self._viewed(rendered, turn, tokens, preamble)
         context.view = view
         return view, rendered.num_tokenised
 
     def _render_all(self, context: Context, preamble: Preamble) -> tuple[TokenView, int]:
-        """Render the whole chain in one go; the links between keep the views that they have."""
-        rendered = self._render(context.links(), preamble.turn)
-        view = self._viewed(rendered, preamble.tokens, preamble)
+        """Render the whole window in one go; the links between keep the views that they have."""
+        rendered = self._render(links(context), preamble.turn)
+        view = self._viewed(rendered, preamble.turn, preamble.tokens, preamble)
         context.view = view
         return view, rendered.num_tokenised
 
-    def _viewed(self, rendered: Rendered, tokens: Tokens, preamble: Preamble) -> TokenView:
+    def _viewed(
+        self, rendered: Rendered, before: Any, tokens: Tokens, preamble: Preamble
+    ) -> TokenView:
         return TokenView(
             self.renderer.fingerprint,
             preamble,
+            before,
             rendered.ids,
             rendered.num_dropped,
             tokens.drop(rendered.num_dropped).extend(rendered.ids),
@@ -287,17 +350,32 @@ class TokenModel:
         )
 
     def _render(
-        self, links: Sequence[Context], turn: Any, opening: TokenArray | None = None
+        self, chain: Sequence[Context], turn: Any, opening: TokenArray | None = None
     ) -> Rendered:
         items: list[Item] = []
         labels: list[Label | None] = []
         sampled: list[TokenArray | None] = []
-        for link in links:
+        for link in chain:
+            found = seen(link)
             ours = link.vocabulary == self.renderer.fingerprint
-            items += link.items
-            labels += [(call.name, call.ordinal) if call else None for call in link.answers]
-            sampled += link.sampled if ours else (None,) * len(link.items)
+            items += found.items
+            labels += [(call.name, call.ordinal) if call else None for call in found.answers]
+            sampled += found.sampled if ours else (None,) * len(found.items)
         return self.renderer.extend(turn, items, labels, sampled, opening)
+
+    def _part(
+        self, link: Context, found: Seen, turn: Any, begin: int = 0, end: int | None = None
+    ) -> Rendered:
+        """Render what is seen of a link, or some items of that."""
+        part = slice(begin, end)
+        items = found.items[part]
+        ours = link.vocabulary == self.renderer.fingerprint
+        return self.renderer.extend(
+            turn,
+            items,
+            [(call.name, call.ordinal) if call else None for call in found.answers[part]],
+            found.sampled[part] if ours else (None,) * len(items),
+        )
 
     # -- decoding
 
@@ -452,14 +530,24 @@ class PreparedTokens:
         context = Context(
             self.context, output, sampled=self._sampled, vocabulary=renderer.fingerprint
         )
-        opening, before = self._opening, self._view
-        rendered = self._model._render([context], before.turn, opening)
-        view = self._model._viewed(rendered, before.tokens, before.preamble)
-        if not rendered.num_dropped and rendered.ids[: len(opening)] == opening:
-            # Equal ids, but on the chain that the engine knows.
-            tokens = self._request.prompt.extend(rendered.ids[len(opening) :])
-            view = structs.replace(view, tokens=tokens)
+        opening, before, cut = self._opening, self._view, self._view.cut
+        render = self._model._render
+        rendered = render([context], before.turn, opening if cut is None else None)
+        view = self._model._viewed(rendered, before.turn, before.tokens, before.preamble)
+        if cut is None:
+            tokens, goes_on = self._said(before.tokens, rendered)
+            view = structs.replace(view, tokens=tokens, goes_on=goes_on)
         else:
-            view = structs.replace(view, goes_on=False)
+            shown = render([context], cut.turn, opening)
+            tokens, _ = self._said(cut.tokens, shown)
+            view = structs.replace(view, cut=structs.replace(cut, tokens=tokens, turn=shown.turn))
         context.view = view
         return context
+
+    def _said(self, tokens: Tokens, rendered: Rendered) -> tuple[Tokens, bool]:
+        """What was prompted followed by what was said, and whether it goes on from the prompt."""
+        opening = self._opening
+        if not rendered.num_dropped and rendered.ids[: len(opening)] == opening:
+            # Equal ids, but on the chain that the engine knows.
+            return self._request.prompt.extend(rendered.ids[len(opening) :]), True
+        return tokens.drop(rendered.num_dropped).extend(rendered.ids), False

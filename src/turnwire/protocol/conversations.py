@@ -11,7 +11,7 @@ from msgspec.json import Decoder, encode
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.item_codec import decode_items
-from turnwire.protocol.items import Item
+from turnwire.protocol.items import CompactionTrigger, Item
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, Metadata
 from turnwire.protocol.validation import FAULTS, CheckedDecoder, explain
@@ -144,6 +144,13 @@ def items_of(raw: Raw, *, least: int = 0) -> Sequence[Item]:
         )
     items = decode_items(raw, "items")
     check_media(media_in(items, "items"))
+    for index, item in enumerate(items):
+        if type(item) is CompactionTrigger:
+            raise InvalidRequest(
+                "A 'compaction_trigger' is part of no conversation; send it as the last input item "
+                "of a response.",
+                param=f"items[{index}]",
+            )
     return items
 
 

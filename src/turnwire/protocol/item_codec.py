@@ -19,6 +19,8 @@ from msgspec.json import Encoder
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
+    CompactionTrigger,
     ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
@@ -41,6 +43,7 @@ from turnwire.protocol.items import (
     ReasoningText,
     Refusal,
     Role,
+    Sealed,
     SummaryText,
 )
 from turnwire.protocol.requests import ABSENT, JsonSchemaFormat
@@ -74,6 +77,13 @@ class _WireMessage(_BareMessage, tag="message", tag_field="type", kw_only=True):
     pass
 
 
+class _WireCompaction(Struct, tag="compaction", tag_field="type", kw_only=True):
+    # What the content says is for us to find out, and for nobody to claim.
+    id: str | None = None
+    encrypted_content: Sealed
+    created_by: str | None = None
+
+
 _WireItem: TypeAlias = (
     _WireMessage
     | FunctionCall
@@ -81,6 +91,8 @@ _WireItem: TypeAlias = (
     | CustomToolCall
     | CustomToolCallOutput
     | Reasoning
+    | _WireCompaction
+    | CompactionTrigger
     | ItemReference
     | ConfigurationUpdate
 )
@@ -122,6 +134,8 @@ _TYPED: Final[dict[str, CheckedDecoder[Any]]] = {
     "custom_tool_call": CheckedDecoder[CustomToolCall](CustomToolCall),
     "custom_tool_call_output": CheckedDecoder[CustomToolCallOutput](CustomToolCallOutput),
     "reasoning": CheckedDecoder[Reasoning](Reasoning),
+    "compaction": CheckedDecoder[_WireCompaction](_WireCompaction),
+    "compaction_trigger": CheckedDecoder[CompactionTrigger](CompactionTrigger),
     "item_reference": CheckedDecoder[ItemReference](ItemReference),
     "configuration_update": CheckedDecoder[ConfigurationUpdate](ConfigurationUpdate),
 }
@@ -156,6 +170,8 @@ def encode_item(item: Item) -> bytes:
     """Encode one item as the wire has it; one that was not taken apart as it came."""
     if isinstance(item, OpaqueItem | AdditionalTools):
         return item.raw
+    if type(item) is Compaction and item.opened is not None:
+        item = structs.replace(item, opened=None)
     return _ENCODER.encode(item)
 
 
@@ -193,7 +209,7 @@ def _decode_element(raw: Raw, param: str, index: int) -> Item:
     return _finish(decoder.decode(raw, where), param, index)
 
 
-def _finish(item: _BareMessage | Item, param: str, index: int) -> Item:
+def _finish(item: _BareMessage | _WireCompaction | Item, param: str, index: int) -> Item:
     if isinstance(item, _BareMessage):
         return Message(
             id=item.id,
@@ -201,6 +217,10 @@ def _finish(item: _BareMessage | Item, param: str, index: int) -> Item:
             role=item.role,
             content=_content(item.content, item.role),
             phase=item.phase,
+        )
+    if isinstance(item, _WireCompaction):
+        return Compaction(
+            id=item.id, encrypted_content=item.encrypted_content, created_by=item.created_by
         )
     if type(item) is ItemReference and item.id is None:
         raise _missing(f"{param}[{index}].id")

@@ -21,6 +21,8 @@ __all__ = [
     "AdditionalTools",
     "AssistantPart",
     "CacheBreakpoint",
+    "Compaction",
+    "CompactionTrigger",
     "ConfigurationUpdate",
     "ContentPart",
     "CustomToolCall",
@@ -45,6 +47,8 @@ __all__ = [
     "ReasoningText",
     "Refusal",
     "Role",
+    "Sealed",
+    "Summary",
     "SummaryText",
 ]
 
@@ -53,6 +57,7 @@ ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Phase = Literal["commentary", "final_answer"]
 CallId = Annotated[str, Meta(min_length=1, max_length=64)]
 LongText = Annotated[str, Meta(max_length=10_485_760)]
+Sealed = Annotated[str, Meta(max_length=20_971_520)]
 
 
 class CacheBreakpoint(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -190,6 +195,37 @@ class Reasoning(_Item, tag="reasoning", frozen=True, kw_only=True):
     status: ItemStatus | None = None
 
 
+class Summary(Struct, frozen=True, kw_only=True):
+    """What a compaction item stands for; its sealed content, opened.
+
+    Attributes:
+        text: What the model wrote about the conversation before the item.
+        retained: Fingerprints of the messages before it that are still seen, in their order
+            (`context.window.fingerprint`).
+        kept: Items before it that live on behind the summary (`context.window.carried`).
+    """
+
+    text: str
+    retained: tuple[bytes, ...] = ()
+    kept: tuple[Item, ...] = ()
+
+
+class Compaction(_Item, tag="compaction", frozen=True, kw_only=True):
+    """Stands for everything before it; `context.window` says what of that is still seen.
+
+    Attributes:
+        opened: The content, in a context; never on the wire and never at rest.
+    """
+
+    encrypted_content: Sealed
+    created_by: str | None = None
+    opened: Summary | None = None
+
+
+class CompactionTrigger(_Item, tag="compaction_trigger", frozen=True, kw_only=True):
+    """Asks for a compaction now, as the last item of an input; part of no conversation."""
+
+
 class ItemReference(_Item, tag="item_reference", frozen=True, kw_only=True):
     """Stands for an item the server already knows; `codec` lets none pass without an id."""
 
@@ -256,6 +292,8 @@ Item = (
     | CustomToolCall
     | CustomToolCallOutput
     | Reasoning
+    | Compaction
+    | CompactionTrigger
     | ItemReference
     | ConfigurationUpdate
     | AdditionalTools

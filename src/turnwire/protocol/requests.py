@@ -15,6 +15,7 @@ from msgspec import Meta, Raw, Struct
 __all__ = [
     "ABSENT",
     "CacheOptions",
+    "ContextManagement",
     "ConversationRef",
     "CreateResponse",
     "Effort",
@@ -96,6 +97,17 @@ class ConversationRef(Struct, frozen=True, kw_only=True):
     id: str
 
 
+class ContextManagement(Struct, frozen=True, kw_only=True):
+    """An element of `context_management`: compact when the prompt has so many tokens.
+
+    Attributes:
+        compact_threshold: Tokens; None for 80 % of the model's window.
+    """
+
+    type: Literal["compaction"]
+    compact_threshold: Annotated[int, Meta(ge=1000)] | None = None
+
+
 class CacheOptions(Struct, frozen=True, kw_only=True):
     """`prompt_cache_options`."""
 
@@ -141,7 +153,10 @@ class CreateResponse(Struct, kw_only=True):
     safety_identifier: Annotated[str, Meta(max_length=128)] | None = None
     user: str | None = None
     prompt: Raw = ABSENT
-    context_management: Raw = ABSENT
+    # There is one type of it, so more than one element contradict each other.
+    context_management: (
+        Annotated[list[ContextManagement], Meta(min_length=1, max_length=1)] | None
+    ) = None
     moderation: Raw = ABSENT
     # WebSocket mode only (section 8); ignored in an HTTP body.
     generate: bool | None = None

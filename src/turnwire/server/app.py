@@ -39,6 +39,7 @@ from turnwire.server.answers import json_answer
 from turnwire.server.auth import Authenticator, Caller
 from turnwire.server.background import Background
 from turnwire.server.bodies import Bodies
+from turnwire.server.compacting import CompactingApi
 from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
@@ -65,7 +66,7 @@ from turnwire.turn import Turns
 __all__ = ["Server", "builder", "embedded", "run", "serve"]
 
 BEAT_SEC: Final = 1.0
-STORED: Final = "/v1/responses/{id:(?!input_tokens$)[^{}/]+}"
+STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
 """No response has the name of an endpoint: without this, that one would seem to have methods."""
 
 
@@ -145,6 +146,9 @@ class Server:
             self._background,
         )
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
+        self._compacting: Final = CompactingApi(
+            self._turns, self._authenticator, self.metrics, bodies
+        )
         self._document: Final = document(version("turnwire"), keys=bool(config.keys))
         self._stored: Final = StoredApi(
             history, self._background, self._authenticator, self._streams
@@ -182,6 +186,7 @@ class Server:
                     self._counting.input_tokens,
                     expect_handler=expect,
                 ),
+                web.post("/v1/responses/compact", self._compact, expect_handler=expect),
                 web.get(STORED, at_home(stored.retrieve), allow_head=False),
                 web.delete(STORED, at_home(stored.delete)),
                 web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
@@ -232,6 +237,10 @@ class Server:
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
         return await self._api.create(request)
+
+    async def _compact(self, request: web.Request) -> web.StreamResponse:
+        self._refuse_when_draining()
+        return await self._compacting.compact(request)
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
         caller = self._api.caller(request)

@@ -46,7 +46,7 @@ class CountingApi:
         clock = StageClock()
         asked = decode_create(await self._bodies.read(request))
         asked.background = None
-        asked.context_management = asked.moderation = ABSENT
+        asked.moderation = ABSENT
         order = Order(
             request=asked,
             response_id="",

@@ -29,7 +29,7 @@ from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Api"]
+__all__ = ["OWNER", "Api"]
 
 
 OWNER: Final = web.RequestKey("owner", str)
@@ -144,9 +144,9 @@ class Api:
         """Put the owner's limit on an answer that is about to be sent."""
         owner = request.get(OWNER)
         if owner is not None:
-            turns = self._turns
-            limit, running = turns.max_in_flight_per_owner, turns.num_in_flight_of(owner)
-            response.headers.update(rate_headers(limit, running))
+            running = self._turns.running
+            limit = running.max_in_flight_per_owner
+            response.headers.update(rate_headers(limit, running.num_of(owner)))
 
     async def models(self, request: web.Request) -> web.Response:
         """GET /v1/models."""

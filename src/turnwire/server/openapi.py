@@ -16,6 +16,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Raw, Struct
 from msgspec.structs import FieldInfo, fields
 
+from turnwire.protocol.compaction import CompactedResponse, CompactRequest
 from turnwire.protocol.conversations import (
     MAX_ITEMS_PER_CALL,
     Conversation,
@@ -26,6 +27,7 @@ from turnwire.protocol.conversations import (
 )
 from turnwire.protocol.events import ErrorDetail
 from turnwire.protocol.items import (
+    CompactionTrigger,
     ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
@@ -42,6 +44,7 @@ from turnwire.protocol.items import (
     Reasoning,
     Refusal,
     Role,
+    Sealed,
 )
 from turnwire.protocol.requests import CreateResponse, Include
 from turnwire.protocol.responses import Response
@@ -49,7 +52,16 @@ from turnwire.server.counting import InputTokens
 from turnwire.server.query import MAX_LIMIT
 from turnwire.server.stored import DeletedResponse, ItemList
 
-__all__ = ["Error", "InputMessage", "Model", "ModelList", "SaidText", "Status", "document"]
+__all__ = [
+    "Compaction",
+    "Error",
+    "InputMessage",
+    "Model",
+    "ModelList",
+    "SaidText",
+    "Status",
+    "document",
+]
 
 Json = dict[str, Any]
 
@@ -73,6 +85,14 @@ class InputMessage(Struct, kw_only=True):
     id: str | None = None
     status: ItemStatus | None = None
     phase: Phase | None = None
+
+
+class Compaction(Struct, tag="compaction", tag_field="type", kw_only=True):
+    """Stands for the conversation before it; its content is the server's."""
+
+    encrypted_content: Sealed
+    id: str | None = None
+    created_by: str | None = None
 
 
 class Error(Struct):
@@ -118,12 +138,14 @@ INPUTS: Final = (
     CustomToolCall,
     CustomToolCallOutput,
     Reasoning,
+    Compaction,
+    CompactionTrigger,
     ItemReference,
     ConfigurationUpdate,
 )
-OUTPUTS: Final = (Message, FunctionCall, CustomToolCall, Reasoning)
+OUTPUTS: Final = (Message, FunctionCall, CustomToolCall, Reasoning, Compaction)
 # Of these a message as we send it differs from one that we take.
-LISTED: Final = (Message, *INPUTS[:5])
+LISTED: Final = (Message, *INPUTS[:6])
 
 BY_HAND: Final[Json] = {
     "InputItem": {
@@ -161,8 +183,8 @@ CREATE: Final[dict[str, Any]] = {
     "tools": _list_of("Tool") | None,
     "tool_choice": _ref("ToolChoice") | None,
 }
+COMPACT: Final[dict[str, Any]] = {"input": LongText | _list_of("InputItem") | None}
 UNSUPPORTED: Final = (
-    "context_management",
     "generate",  # WebSocket mode only
     "moderation",
     "prompt",
@@ -191,6 +213,12 @@ def document(version: str, *, keys: bool) -> bytes:
     types = [
         _documented(CreateResponse, CREATE, leave_out=UNSUPPORTED, needed=("model",)),
         _documented(Response, RESPONSE, sent=True),
+        _documented(CompactRequest, COMPACT),
+        _documented(
+            CompactedResponse,
+            {"object": Literal["response.compaction"], "output": _list_of("OutputItem")},
+            sent=True,
+        ),
         _documented(ItemList, {"data": _list_of("ListedItem")}, sent=True),
         _documented(InputTokens, {"object": Literal["response.input_tokens"]}, sent=True),
         _documented(DeletedResponse, {"object": Literal["response"]}, sent=True),
@@ -371,6 +399,14 @@ def _paths() -> Json:
                 "Count the tokens of a request",
                 _answer("InputTokens", "How many"),
                 requestBody=BODY,
+            )
+        },
+        "/v1/responses/compact": {
+            "post": _operation(
+                "compact",
+                "Sum a conversation up; nothing is stored",
+                _answer("CompactedResponse", "The input to go on with"),
+                requestBody=_body("CompactRequest"),
             )
         },
         "/v1/responses/{id}": {

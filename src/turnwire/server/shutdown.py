@@ -41,11 +41,11 @@ async def drain(turns: Turns, sockets: Collection[Socket], grace_sec: float) -> 
         if number % BATCH == 0:
             await asyncio.sleep(PAUSE_SEC)
     await _until_quiet(turns, sockets, max(0.0, deadline - loop.time()))
-    turns.stop_all(ServiceError("The server is restarting; send the request again."))
+    turns.running.stop_all(ServiceError("The server is restarting; send the request again."))
     await _until_quiet(turns, sockets, ENDING_SEC)
 
 
 async def _until_quiet(turns: Turns, sockets: Collection[Socket], timeout_sec: float) -> None:
-    busy = {*turns.tasks(), *(one.task for one in sockets if one.task is not None)}
+    busy = {*turns.running.tasks(), *(one.task for one in sockets if one.task is not None)}
     if busy:
         await asyncio.wait(busy, timeout=timeout_sec)

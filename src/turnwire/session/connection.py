@@ -308,6 +308,11 @@ class Connection(Generic[T]):
         if job.request.conversation is not None:
             message = "A response in a `conversation` cannot be steered; send the next create."
             return [SteerRefused(target, given, "steering_not_supported", message, job=job)]
+        if job.request.context_management is not None:
+            message = (
+                "A response with automatic compaction cannot be steered; send the next create."
+            )
+            return [SteerRefused(target, given, "steering_not_supported", message, job=job)]
         if self.steers.is_full(target):
             most = self.steers.max_per_response
             message = f"{most} steers wait for this response already."

@@ -26,6 +26,8 @@ from turnwire.logprobs import LogProb
 from turnwire.parts import (
     CallArguments,
     CallStarted,
+    CompactionFinished,
+    CompactionStarted,
     Finished,
     ItemFinished,
     MessageStarted,
@@ -37,6 +39,7 @@ from turnwire.parts import (
 )
 from turnwire.protocol.codec import error_event
 from turnwire.protocol.events import (
+    CompactionCompacting,
     ContentPartAdded,
     ContentPartDone,
     CustomToolCallInputDelta,
@@ -73,6 +76,7 @@ from turnwire.protocol.events import (
     RefusalDelta as RefusalDeltaEvent,
 )
 from turnwire.protocol.items import (
+    Compaction,
     CustomToolCall,
     FunctionCall,
     Item,
@@ -204,7 +208,7 @@ class Emitter:
         self._lane: str | UnsetType = UNSET if stream_id is None else stream_id
         self._view = reasoning or ReasoningView()
         self._begun = Raw()
-        self._open: CallStarted | Literal["reasoning", "message"] | None = None
+        self._open: CallStarted | Literal["reasoning", "message", "compaction"] | None = None
         self._content = Content()
         self._phase: Phase | None = None
         self._item_id = ""
@@ -298,6 +302,10 @@ class Emitter:
                 return events
             case MessageStarted(phase):
                 return self._open_message(phase)
+            case CompactionStarted(asked):
+                return self._open_compaction(asked=asked)
+            case CompactionFinished(encrypted_content):
+                return self._close_compaction(encrypted_content)
             case Finished():
                 return self.close(part)
 
@@ -476,11 +484,32 @@ class Emitter:
         self._begin(call, "fc" if call.kind == "function" else "ctc")
         return [self._added(self._call_item(call, "", "in_progress"))]
 
+    def _open_compaction(self, *, asked: bool) -> list[Event]:
+        self._begin("compaction", "cmp")
+        events = [self._added(Compaction(id=self._item_id, encrypted_content=""))]
+        if asked:
+            events.append(
+                CompactionCompacting(
+                    sequence_number=self._next(),
+                    stream_id=self._lane,
+                    item_id=self._item_id,
+                    output_index=len(self.items),
+                )
+            )
+        return events
+
+    def _close_compaction(self, encrypted_content: str) -> list[Event]:
+        if self._open != "compaction":
+            raise InvalidTransition("no compaction is open")
+        self._open = None
+        item = Compaction(id=self._item_id, encrypted_content=encrypted_content)
+        return [self._done(item, item)]
+
     def _close_item(self, status: ItemStatus) -> list[Event]:
         opened = self._open
         text = "".join(self._text)
-        if opened is None:
-            raise InvalidTransition("no item is open")
+        if opened is None or opened == "compaction":
+            raise InvalidTransition("no item is open that closes by itself")
         if opened == "message":
             events = self._close_part()
             item = self._message(status)
@@ -695,7 +724,9 @@ class Emitter:
 
     # -- small things
 
-    def _begin(self, kind: CallStarted | Literal["reasoning", "message"], prefix: str) -> None:
+    def _begin(
+        self, kind: CallStarted | Literal["reasoning", "message", "compaction"], prefix: str
+    ) -> None:
         if self._open is not None:
             raise InvalidTransition("an item is open already")
         self._open = kind

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnwire.context.pairing import OpenCall, Paired, pair, require_outputs
+from turnwire.context.pairing import OpenCall, Paired, calls_of, pair, require_outputs
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
+    Compaction,
     ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
@@ -19,6 +20,7 @@ from turnwire.protocol.items import (
     Item,
     ItemStatus,
     Message,
+    Summary,
 )
 
 USER = Message(role="user", content=(InputText(text="Hi"),))
@@ -184,6 +186,20 @@ def test_the_model_is_not_sampled_while_a_call_is_open() -> None:
     with pytest.raises(InvalidRequest, match="No tool output found for function call b") as caught:
         require_outputs(paired(call("a"), call("b"), output("a")).open)
     assert ("input", None) == (caught.value.param, caught.value.code)
+
+
+def test_a_compaction_brings_its_calls_along() -> None:
+    """They are open behind it and count anew, known before or not; others stay as they are."""
+    kept = (call("b", "g"), call("c"))
+    item = Compaction(encrypted_content="x", opened=Summary(text="s", kept=kept))
+    for before in ([call("a"), call("b", "g"), call("c")], [call("a")]):
+        found = paired(*before, item, call("d"))
+        assert [0, 0, 1, 2] == [found.open[name].ordinal for name in "abcd"]
+        assert 3 == found.row
+        again = paired(*before, item, call("b", "g"), output("b"), output("c"))
+        assert [item, output("b"), output("c")] == list(again.items[len(before) :])
+    assert ["b", "c"] == [one.call_id for one in calls_of(item)]
+    assert [] == calls_of(Compaction(encrypted_content="x"))
 
 
 NAMES = st.sampled_from("abcd")

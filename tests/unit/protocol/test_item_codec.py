@@ -18,6 +18,8 @@ from turnwire.protocol.item_codec import MAX_ITEMS, decode_items, encode_item, e
 from turnwire.protocol.items import (
     AdditionalTools,
     CacheBreakpoint,
+    Compaction,
+    CompactionTrigger,
     ConfigurationUpdate,
     CustomToolCall,
     CustomToolCallOutput,
@@ -39,6 +41,7 @@ from turnwire.protocol.items import (
     ReasoningText,
     Refusal,
     Role,
+    Summary,
     SummaryText,
 )
 from turnwire.protocol.requests import (
@@ -119,7 +122,7 @@ def test_absent_is_none() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    ["web_search_call", "mcp_list_tools", "compaction", "compaction_trigger", "acme:search"],
+    ["web_search_call", "mcp_list_tools", "acme:search"],
 )
 def test_unknown_items_survive(kind: str) -> None:
     """An item of a type that is not interpreted is kept byte for byte, odd spacing included."""
@@ -127,6 +130,17 @@ def test_unknown_items_survive(kind: str) -> None:
     (item,) = decode_items(Raw(b"[ " + raw + b" ]"))
     assert OpaqueItem(type=kind, id=None, raw=raw) == item
     assert raw == encode_item(item)
+
+
+def test_nobody_claims_what_a_compaction_says() -> None:
+    """Its opened content never leaves, and never comes in, whatever else is in the list."""
+    kept = Compaction(id="cmp_1", encrypted_content="x")
+    opened = Compaction(id="cmp_1", encrypted_content="x", opened=Summary(text="secret"))
+    assert encode_item(kept) == encode_item(opened)
+    claim = {"type": "compaction", "id": "cmp_1", "encrypted_content": "x"}
+    claimed = {**claim, "opened": {"text": "obey"}}
+    assert (kept,) == decode([claimed])
+    assert kept == decode([{"role": "user", "content": "a"}, claimed])[1]
 
 
 def test_mixed_lists_keep_their_order() -> None:
@@ -194,6 +208,11 @@ BAD = [
     ([{"type": "custom_tool_call_output", "call_id": "c", "output": [{"type": "refusal"}]}],
      "invalid_value", "input[0].output[0].type"),
     ([{"type": "reasoning"}], "missing_required_parameter", "input[0].summary"),
+    ([{"type": "compaction"}], "missing_required_parameter", "input[0].encrypted_content"),
+    ([{"type": "compaction", "encrypted_content": None}], "invalid_type",
+     "input[0].encrypted_content"),
+    ([{"type": "compaction", "encrypted_content": "x" * 20_971_521}], "string_above_max_length",
+     "input[0].encrypted_content"),
 ]  # fmt: skip
 
 
@@ -301,6 +320,8 @@ ITEMS: dict[type, st.SearchStrategy[Item]] = {
     CustomToolCallOutput: st.builds(
         CustomToolCallOutput, id=ID, call_id=CALL, output=OUTPUT, status=STATUS
     ),
+    Compaction: st.builds(Compaction, id=ID, encrypted_content=TEXT, created_by=ID),
+    CompactionTrigger: st.builds(CompactionTrigger, id=ID),
     Reasoning: st.builds(
         Reasoning,
         id=ID,

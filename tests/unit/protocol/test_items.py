@@ -19,6 +19,8 @@ def test_wire_names() -> None:
         "custom_tool_call",
         "custom_tool_call_output",
         "reasoning",
+        "compaction",
+        "compaction_trigger",
         "item_reference",
         "configuration_update",
     ] == [kind.__struct_config__.tag for kind in known]

@@ -329,6 +329,16 @@ def test_a_warm_up_cannot_be_steered() -> None:
     assert "steering_not_supported" == action.code
 
 
+def test_automatic_compaction_cannot_be_steered() -> None:
+    """Section 9.1: "not with automatic compaction"."""
+    connection: Connection[str] = Connection()
+    managed = create(context_management=[{"type": "compaction"}])
+    [job] = started(connection.receive(managed))
+    [action] = connection.receive(steer(job.response_id))
+    assert isinstance(action, SteerRefused)
+    assert "steering_not_supported" == action.code
+
+
 def test_an_inject_is_answered() -> None:
     """No response here waits for injected input; the client gets it back."""
     connection: Connection[str] = Connection()

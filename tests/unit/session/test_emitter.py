@@ -16,6 +16,8 @@ from turnwire.logprobs import LogProb, TopLogProb
 from turnwire.parts import (
     CallArguments,
     CallStarted,
+    CompactionFinished,
+    CompactionStarted,
     Finished,
     ItemFinished,
     MessageStarted,
@@ -49,6 +51,8 @@ CUT = Finished(
 CALL = CallStarted(name="run", call_id="call_1")
 CUSTOM = CallStarted(name="note", call_id="call_2", kind="custom")
 END = ItemFinished()
+COMPACTION = CompactionStarted(asked=False)
+SEALED = CompactionFinished("sealed")
 
 
 def emitter(view: ReasoningView | None = None, stream_id: str | None = None) -> Emitter:
@@ -128,6 +132,24 @@ FUNCTION = [
             [CALL, CallArguments("{}"), END, CALL, CallArguments("{}"), END, STOP],
             [*FRAME, *FUNCTION, *FUNCTION, "completed"],
             id="parallel calls, one after the other",
+        ),
+        pytest.param(
+            None,
+            [COMPACTION, SEALED, TextDelta("a"), TextDelta("b"), END, STOP],
+            [*FRAME, "output_item.added", "output_item.done", *TEXT, "completed"],
+            id="compaction, then text",
+        ),
+        pytest.param(
+            None,
+            [CompactionStarted(asked=True), SEALED, STOP],
+            [
+                *FRAME,
+                "output_item.added",
+                "compaction.compacting",
+                "output_item.done",
+                "completed",
+            ],
+            id="compaction that was asked for",
         ),
         pytest.param(
             None,
@@ -401,6 +423,12 @@ def test_events_of_a_named_lane_say_so() -> None:
         pytest.param([CALL, RefusalDelta("a")], id="a refusal inside a call"),
         pytest.param([TextDelta("a"), MessageStarted("commentary")], id="two messages at once"),
         pytest.param([STOP, TextDelta("a")], id="text after the end"),
+        pytest.param([SEALED], id="the content of no compaction"),
+        pytest.param([TextDelta("a"), SEALED], id="a compaction's content in a message"),
+        pytest.param([TextDelta("a"), COMPACTION], id="a compaction inside a message"),
+        pytest.param([COMPACTION, TextDelta("a")], id="text inside a compaction"),
+        pytest.param([COMPACTION, END], id="a compaction without content"),
+        pytest.param([COMPACTION, COMPACTION], id="a compaction inside a compaction"),
     ],
 )
 def test_parts_out_of_order_are_a_bug(parts: list[Part]) -> None:
@@ -511,3 +539,16 @@ def test_a_call_that_is_not_waited_for_says_so(kind: Literal["function", "custom
         expected = [True, True, None, None, True] if is_async else [None] * 5
         assert expected == [item.get("async") for item in items]
         assert is_async == any("async" in item for item in items)
+
+
+def test_a_compaction_item_has_its_content_when_it_is_done() -> None:
+    """It opens empty, under the id that it keeps, and comes whole."""
+    emitting = emitter()
+    events = played(emitting, [CompactionStarted(asked=True), SEALED, STOP])
+    added, compacting, done = events[2:5]
+    item_id = added["item"]["id"]
+    assert {"type": "compaction", "id": item_id, "encrypted_content": ""} == added["item"]
+    assert (item_id, 0) == (compacting["item_id"], compacting["output_index"])
+    whole = {"type": "compaction", "id": item_id, "encrypted_content": "sealed"}
+    assert whole == done["item"]
+    assert [whole] == events[-1]["response"]["output"]

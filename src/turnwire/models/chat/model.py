@@ -23,6 +23,7 @@ from msgspec.json import encode
 
 from turnwire.context.chain import Context
 from turnwire.context.pairing import require_outputs
+from turnwire.context.window import links, seen
 from turnwire.engines.slots import Slots
 from turnwire.errors import EngineUnavailable, InvalidJson, InvalidRequest, Overloaded
 from turnwire.models.base import RenderMode, RenderReport, Settings
@@ -41,6 +42,7 @@ from turnwire.protocol.tools import ToolSet
 
 __all__ = ["ChatModel", "ChatView", "PreparedChat"]
 
+FULL: Final[RenderMode] = "full"
 BYTES_PER_TOKEN: Final = 4
 """Of JSON with English text or code in it, about."""
 
@@ -146,9 +148,13 @@ class ChatModel:
             raise InvalidRequest(
                 "A tool call is required, but no tool is offered.", param="tool_choice"
             )
-        before, mode, reason = self._before(parent, settings)
+        if parent is not None and context.start is context:
+            before, mode, reason = EMPTY_TRANSCRIPT, FULL, "compacted"
+        else:
+            before, mode, reason = self._before(parent, settings)
         rules = self.options.rules
-        transcript = before.extend(context.items, context.answers, rules)
+        found = seen(context)
+        transcript = before.extend(found.items, found.answers, rules)
         view = ChatView(rules, transcript, settings.instructions, settings.tools)
         context.view = view
         report = RenderReport(mode=mode, reason=reason, num_tokenised=0)
@@ -168,12 +174,13 @@ class ChatModel:
             ) and known.instructions == settings.instructions
             return known.transcript, "append" if same else "prefix", "" if same else "preamble"
         transcript = EMPTY_TRANSCRIPT
-        for link in parent.links():
+        for link in links(parent):
             view = link.view
             if isinstance(view, ChatView) and view.rules == rules:
                 transcript = view.transcript
             else:
-                transcript = transcript.extend(link.items, link.answers, rules)
+                found = seen(link)
+                transcript = transcript.extend(found.items, found.answers, rules)
         parent.view = ChatView(rules, transcript, settings.instructions, settings.tools)
         return transcript, "full", "model" if known is not None else "restored"
 

@@ -34,6 +34,8 @@ from turnwire.models.chat.rope import Rope
 from turnwire.models.chat.toolbox import wire_name
 from turnwire.protocol.items import (
     AdditionalTools,
+    Compaction,
+    CompactionTrigger,
     ConfigurationUpdate,
     ContentPart,
     CustomToolCall,
@@ -208,8 +210,8 @@ class _Writer:
                 self._say(self._rules.later_system_role, text)
             case AdditionalTools() | ConfigurationUpdate():
                 pass  # tools stand in front of a chat, whenever they came; settings do not show
-            case ItemReference():
-                raise AssertionError("references are resolved before a conversation is made")
+            case ItemReference() | Compaction() | CompactionTrigger():
+                raise AssertionError("what stands for other items is followed before")
             case _:
                 assert_never(item)
 

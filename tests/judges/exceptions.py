@@ -20,12 +20,12 @@ from msgspec import Struct
 
 __all__ = [
     "BEYOND",
-    "CARRIED",
     "EXTRAS",
     "NEWER",
     "NULLS",
     "OPENAI",
     "OPEN_RESPONSES",
+    "OURS",
     "VALUES",
     "Amendment",
 ]
@@ -148,19 +148,20 @@ BEYOND: Final[Mapping[str, frozenset[str]]] = {
     "choice": frozenset({"custom"}),  # also among allowed_tools
 }
 
-CARRIED: Final = frozenset(
+# Items that the server reads; those of other types are the client's, kept as they came.
+OURS: Final = frozenset(
     {
         "additional_tools",
-        "apply_patch_call_output",
-        "computer_call_output",
-        "local_shell_call_output",
-        "mcp_approval_response",
-        "shell_call",
-        "shell_call_output",
+        "compaction",
+        "configuration_update",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "function_call",
+        "function_call_output",
+        "message",
+        "reasoning",
     }
 )
-"""Items of clients that come back in lists as they were sent, with an id: where a key is optional
-on the way in and required on the way out (a status, a request_id), nobody here knows its value."""
 
 NEWER: Final = frozenset(
     {

@@ -90,6 +90,12 @@ BODIES: dict[str, Json] = {
     "an empty page": EMPTY_PAGE,
     "a page": PAGE,
     "an item": INPUT_ITEM,
+    "a change of settings": {
+        "type": "configuration_update",
+        "id": "cu_1",
+        "reasoning": {"effort": "low"},
+    },
+    "an item that a client made up in part": {"type": "shell_call", "id": "sh_1"},
     "an item of a kind that is new": {"type": "something_new", "id": "item_1", "value": [1]},
     "models": {"object": "list", "data": [MODEL]},
     "a model": MODEL,

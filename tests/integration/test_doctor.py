@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from tests.random_model import random_model
+
 COMMAND: Final = [sys.executable, "-m", "turnwire.cli.main", "doctor"]
 
 Json = dict[str, Any]
@@ -131,6 +133,28 @@ def test_a_model_that_does_not_answer(tmp_path: Path) -> None:
     assert "broken" == by_name["model small"]["state"]
     assert "460" in by_name["model small"]["text"]
     assert "ok" == by_name["model sim"]["state"]
+
+
+def test_models_of_real_engines(tmp_path: Path) -> None:
+    """llama.cpp remembers what it has read; a server that is not there is named."""
+    text = (
+        "[server]\nport = 0\n[models]\nembedded = []\n"
+        '[engine.e]\nkind = "llamacpp"\nwindow = 4096\nslots = 1\nthreads = 1\n'
+        f'cache_ram_mib = 64\npath = "{random_model()}"\n[model.tiny]\nengine = "e"\n'
+        '[engine.gone]\nkind = "llamacpp"\nurl = "http://127.0.0.1:1"\n'
+        f'[model.gone]\nengine = "gone"\ntokenizer = "{random_model()}"\n'
+        '[model.far]\nkind = "chat"\nbase_url = "http://127.0.0.1:1/v1"\nmax_retries = 0\n'
+    )
+    code, found = findings(tmp_path, text)
+    by_name = {one["what"]: one for one in found}
+    assert 1 == code
+    tiny = by_name["model tiny"]
+    assert "ok" == tiny["state"], tiny
+    assert "template" in tiny["text"]
+    assert tiny["turns"][1]["num_cached"] >= tiny["turns"][0]["num_prompt"]
+    for name, place in (("gone", "http://127.0.0.1:1"), ("far", "http://127.0.0.1:1/v1")):
+        assert "broken" == by_name[f"model {name}"]["state"]
+        assert place in by_name[f"model {name}"]["mend"]
 
 
 def test_two_models_of_one_name(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from tests.unit.models.test_token_model import said as told
 from turnwire.context.chain import Context
 from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
-from turnwire.context.standing import NOTHING_STANDS
+from turnwire.context.standing import NOTHING_STANDS, stand
 from turnwire.errors import InvalidRequest, NotFound
 from turnwire.history import History
 from turnwire.ids import item_id as output_id
@@ -100,6 +100,9 @@ def edited(item: dict[str, Any], *, new_role: bool) -> dict[str, Any]:
     for name in ("content", "output", "input"):
         if isinstance(item.get(name), str):
             return {**item, name: item[name] + "!"}
+    if item.get("type") == "configuration_update":
+        effort = (item.get("reasoning") or {}).get("effort")
+        return {**item, "reasoning": {"effort": "low" if effort == "none" else "none"}}
     if item.get("type") == "function_call":
         return {**item, "status": "completed", "arguments": item["arguments"] + "!"}
     if item.get("role") == "assistant":
@@ -154,13 +157,23 @@ async def converse(steps: list[dict[str, Any]], max_bytes: int, start: str) -> N
             kind = f"{call['type']}_output"
             sent.append({"type": kind, "call_id": call["call_id"], "output": text})
         sent += step["messages"] or ([] if sent else [message("user", "go")])
+        if step["added"] is not None:
+            added = {"type": step["added"], "name": f"extra_{len(of)}"}
+            sent.append({"type": "additional_tools", "role": "developer", "tools": [added]})
+        if step["update"] is not None:
+            sent.append({"type": "configuration_update", **step["update"]})
         given = raw([reshaped(item, drawn["form"]) for item in sent], spaced=drawn["spaced"])
 
-        how = settings_of(step, NOTHING_STANDS)
         said = await resent.read(owner, given)
+        everything = history.open_items(owner, None, decode_items(given))
+        standing = stand(NOTHING_STANDS, everything)
+        now = stand(said.parent.standing if said.parent else NOTHING_STANDS, said.items)
+        assert list(standing.tools.offered) == list(now.tools.offered)
+        assert (standing.effort, standing.text_format) == (now.effort, now.text_format)
+        how = settings_of(step, now)
         prepared = MODEL.prepare(said.parent, said.items, how)
         resent.learn(owner, prepared.context, said)
-        everything = history.open_items(owner, None, decode_items(given))
+        how = settings_of(step, standing)
         alone = MODEL.prepare(None, everything, how)
         assert alone.prompt.to_array() == prepared.prompt.to_array()
         assert alone.context.num_items == prepared.context.num_items

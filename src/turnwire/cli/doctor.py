@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 import typer
@@ -25,6 +25,9 @@ from turnwire.errors import ConfigError, TurnwireError
 from turnwire.model_config import ChatModelConfig, EngineModelConfig, LlamaCppConfig
 from turnwire.models.registry import Offer, Registry
 from turnwire.telemetry import logs
+
+if TYPE_CHECKING:
+    from turnwire.rendering.load import Report
 
 __all__ = ["Finding", "run"]
 
@@ -179,7 +182,7 @@ async def _models(config: Config, timeout_sec: float) -> AsyncIterator[Finding]:
                 continue
             stack.push_async_callback(offer.model.aclose)
             offers.append(offer)
-            yield await _examined(config, offer, timeout_sec)
+            yield await _examined(config, offer, timeout_sec, building.reports.get(name))
         try:
             others = [Offer(model=model) for model in embedded(config)]
             Registry([*offers, *others])
@@ -198,7 +201,9 @@ async def _models(config: Config, timeout_sec: float) -> AsyncIterator[Finding]:
             )
 
 
-async def _examined(config: Config, offer: Offer, timeout_sec: float) -> Finding:
+async def _examined(
+    config: Config, offer: Offer, timeout_sec: float, report: Report | None = None
+) -> Finding:
     name = offer.model.name
     what = f"model {name}"
     turns: list[Seen] = []
@@ -221,12 +226,16 @@ async def _examined(config: Config, offer: Offer, timeout_sec: float) -> Finding
     if offer.prices is not None:
         parts.append(f"costs {offer.prices.input:g} in, {offer.prices.output:g} out")
     mends: list[str] = []
+    if report is not None:
+        parts.append(f"{report.family} template")
+        if not report.append_only:
+            parts.append(f"not append-only: {'; '.join(report.reasons)}")
+        elif report.reasons:
+            parts.append("; ".join(report.reasons))
     rebuilt = next((turn for turn in turns[1:] if turn.mode != "append"), None)
     if rebuilt is not None:
         parts.append(f"prompts are built anew ({rebuilt.mode}: {rebuilt.reason})")
-        mends.append(
-            "Its template is not append-only, so a turn costs more than what is new in it."
-        )
+        mends.append("Something is behind a turn that was not there before: a turn costs more.")
     if any(turn.whole != turn.num_prompt for turn in turns):
         parts.append("a resent conversation has other tokens")
     if min(known) < ENOUGH:

@@ -41,6 +41,12 @@ def text(words: str, kind: str = "input_text", **fields: Any) -> dict[str, Any]:
     return {"type": kind, "text": words, **fields}
 
 
+ADDED = {
+    "type": "additional_tools",
+    "role": "developer",
+    "tools": [{"type": "custom", "name": "g"}],
+}
+
 SAME = {
     "a string is one part": (says("user", "x"), says("user", text("x"))),
     "an answer as a string": (
@@ -98,6 +104,11 @@ OTHER: dict[str, dict[str, Any]] = {
     "thought": THOUGHT,
     "summary": SUMMARY,
     "sealed": {"type": "reasoning", "summary": [], "encrypted_content": "x"},
+    "update": {"type": "configuration_update", "reasoning": {"effort": "low"}},
+    "update to another": {"type": "configuration_update", "reasoning": {"effort": "high"}},
+    "update of the format": {"type": "configuration_update", "text": {"format": {"type": "text"}}},
+    "added tool": ADDED,
+    "another added tool": {**ADDED, "tools": [{"type": "custom", "name": "h"}]},
     "opaque": {"type": "web_search_call", "status": "completed"},
     "opaque in other bytes": {"type": "web_search_call", "status": "failed"},
 }

@@ -13,6 +13,7 @@ import asyncio
 import gc
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import uvloop
@@ -37,35 +38,31 @@ def _event(**fields: Any) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def _answer(table: Sequence[bytes]) -> bytes:
+    """A whole answer: the report of progress, tokens, and the last event."""
+    ids = [id_ for id_, one in enumerate(table) if one.isalpha()][100 : 100 + OUTPUT_TOKENS]
+    report = {"total": 9, "cache": 9, "processed": 9, "time_ms": 0}
+    first = {"content": "", "tokens": [0], "tokens_predicted": 0, "prompt_progress": report}
+    last = {"tokens": [], "stop_type": "eos", "tokens_predicted": len(ids)}
+    tokens = [
+        {"content": table[id_].decode(), "tokens": [id_], "tokens_predicted": n}
+        for n, id_ in enumerate(ids, 1)
+    ]
+    events = [_event(stop=False, **one) for one in (first, *tokens)]
+    return b"".join([STREAM, *events, _event(stop=True, **last), b"0\r\n\r\n"])
+
+
 class Endpoint(asyncio.Protocol):
     """One connection, one request at a time."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, table: Sequence[bytes], answer: bytes) -> None:
         """
         Args:
-            tokenizer: Of the vocabulary that it claims to serve.
+            table: Bytes of each token of the vocabulary that it claims to serve.
+            answer: What it says to `/completion`.
         """
-        table = tokenizer.token_bytes()
-        special = set(tokenizer.special.values())
-        plain = [i for i, one in enumerate(table) if i not in special and one.isalpha()]
-        ids = plain[100 : 100 + OUTPUT_TOKENS]
-        self._table = table
-        self._answer: Final = [
-            STREAM,
-            _event(
-                content="",
-                tokens=[0],
-                stop=False,
-                tokens_predicted=0,
-                prompt_progress={"total": 9, "cache": 9, "processed": 9, "time_ms": 0},
-            ),
-            *(
-                _event(content=table[id_].decode(), tokens=[id_], stop=False, tokens_predicted=n)
-                for n, id_ in enumerate(ids, 1)
-            ),
-            _event(tokens=[], stop=True, stop_type="eos", tokens_predicted=OUTPUT_TOKENS)
-            + b"0\r\n\r\n",
-        ]
+        self._table: Final = table
+        self._answer: Final = answer
         self._transport: asyncio.Transport
         self._received = bytearray()
         self._path = b""
@@ -95,8 +92,9 @@ class Endpoint(asyncio.Protocol):
         write = self._transport.write
         match self._path:
             case b"/completion":
-                for piece in self._answer:  # a write each, as a server that streams does
-                    write(piece)
+                # In one piece: how many wake-ups an answer is, is the machine's business.
+                write(self._answer)
+                self._transport.close()  # as a real one does, whatever it says of keeping it
             case b"/props":
                 settings = {"n_ctx": WINDOW}
                 write(_plain({"total_slots": SLOTS, "default_generation_settings": settings}))
@@ -117,8 +115,9 @@ async def _serve() -> None:
     loop = asyncio.get_running_loop()
     orders = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
-    tokenizer = Tokenizer.shipped()
-    server = await loop.create_server(lambda: Endpoint(tokenizer), "127.0.0.1", 0)
+    table = Tokenizer.shipped().token_bytes()
+    answer = _answer(table)
+    server = await loop.create_server(lambda: Endpoint(table, answer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{port}"}) + "\n")
     sys.stdout.flush()

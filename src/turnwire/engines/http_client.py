@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, cast
@@ -23,6 +24,13 @@ __all__ = ["HttpClient", "NoConnection", "Reply"]
 # What a server says before anybody reads it; then its connection is left full.
 _HIGH_BYTES: Final = 1 << 20
 _MAX_IDLE: Final = 64
+_RESOLVED_SEC: Final = 10.0  # how long a name stands for the same addresses
+# A server that ends connections so soon behind its answers keeps none, whatever it says: some
+# llama-servers do that behind every stream. Twice in a row is believed.
+_HUNG_UP_SEC: Final = 1.0
+_HUNG_UP_TIMES: Final = 2
+# On the same machine, room for the largest prompts: to wait for the reader costs a millisecond.
+_SEND_BYTES: Final = 4 << 20
 _LINGER_SEC: Final = 1.0  # for the end of an answer of which nothing is wanted any more
 
 
@@ -56,9 +64,12 @@ class HttpClient:
         self._host, self._port = "", 0
         self._prefix = ""
         self._tls: ssl.SSLContext | None = None
+        self._addresses: list[str] = []
+        self._resolve_at = 0.0  # on the loop's clock
         self._fixed = b""  # header lines of every request, up to the length of its body
         self._idle: list[_Connection] = []  # the one that was used last is at the end
         self._lingering: set[_Connection] = set()
+        self._num_hung_up = 0  # connections in a row that the server closed at once
         self._closed = False
 
     def aim(self, url: str) -> None:
@@ -75,6 +86,7 @@ class HttpClient:
             headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         self._fixed = f"{lines}Content-Length: ".encode("latin-1")
+        self._addresses = []
         self._close_idle()
 
     async def request(self, method: str, path: str, body: Sequence[bytes] = ()) -> Reply:
@@ -98,22 +110,23 @@ class HttpClient:
         while True:
             if self._closed:
                 raise ConnectionError("closed")
-            connection = self._take()
-            kept = connection is not None
-            if connection is None:
-                connection = await self._connect()
+            kept = self._take()
+            connection = await self._connect() if kept is None else kept
             reply = Reply(self, connection)
             try:
                 connection.send(pieces)
                 await reply.begin()
             except BadAnswer:
                 reply.close()
-                if not kept or connection.heard:
+                if kept is None or connection.heard:
                     raise
+                self._num_hung_up += 1
             except BaseException:
                 reply.close()
                 raise
             else:
+                if kept is not None:
+                    self._num_hung_up = 0
                 return reply
 
     async def aclose(self) -> None:
@@ -144,45 +157,69 @@ class HttpClient:
             self._keep(connection)
 
     def _keep(self, connection: _Connection) -> None:
-        if self._closed or len(self._idle) >= _MAX_IDLE:
+        useless = self._num_hung_up >= _HUNG_UP_TIMES or len(self._idle) >= _MAX_IDLE
+        if self._closed or useless:
             connection.abort()
             return
-        connection.rest()
+        connection.rest(self._hung_up)
         connection.rests_since = connection.loop.time()
         self._idle.append(connection)
+
+    def _hung_up(self, connection: _Connection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+            if connection.loop.time() - connection.rests_since < _HUNG_UP_SEC:
+                self._num_hung_up += 1
 
     def _take(self) -> _Connection | None:
         idle = self._idle
         if not idle:
             return None
         too_long = idle[-1].loop.time() - self._keep_alive_sec
-        connection = idle.pop()
-        if not connection.gone and connection.rests_since > too_long:
-            return connection
-        connection.abort()  # those below it have waited even longer
-        self._close_idle()
+        if idle[-1].rests_since > too_long:
+            return idle.pop()
+        self._close_idle()  # the others have waited even longer
         return None
 
     def _close_idle(self) -> None:
-        for connection in self._idle:
+        idle, self._idle = self._idle, []
+        for connection in idle:
             connection.abort()
-        self._idle.clear()
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
+        fault: Exception | None = None
         try:
             async with asyncio.timeout(self._connect_sec):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(loop, self._silence_sec),
-                    self._host,
-                    self._port,
-                    ssl=self._tls,
-                )
+                for address in await self._resolve(loop):
+                    try:
+                        _, connection = await loop.create_connection(
+                            lambda: _Connection(loop, self._silence_sec),
+                            address,
+                            self._port,
+                            ssl=self._tls,
+                            server_hostname=self._host if self._tls else None,
+                        )
+                    except TimeoutError:
+                        raise
+                    except OSError as error:
+                        fault = error
+                    else:
+                        return connection
         except TimeoutError as error:
             raise TimeoutError("no connection in time") from error
-        except (OSError, UnicodeError) as error:  # the latter from names that are none
-            raise NoConnection("no connection") from error
-        return connection
+        except (OSError, UnicodeError) as error:  # of the name, which may be none
+            fault = error
+        self._addresses = []
+        raise NoConnection("no connection") from fault
+
+    async def _resolve(self, loop: asyncio.AbstractEventLoop) -> list[str]:
+        """The host's addresses. A name is not looked up for every request."""
+        if not self._addresses or loop.time() > self._resolve_at:
+            found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            self._addresses = [str(address[0]) for *_, address in found]
+            self._resolve_at = loop.time() + _RESOLVED_SEC
+        return self._addresses
 
 
 class Reply:
@@ -266,15 +303,19 @@ class _Connection(asyncio.Protocol):
         """Whether another request may follow: the answer has come to its end."""
         return not self.gone and self.answer.ended and self.answer.keeps
 
-    def rest(self) -> None:
-        """Be as new."""
+    def rest(self, left: Callable[[_Connection], None] | None = None) -> None:
+        """Be as new.
+
+        Args:
+            left: To be told when it can serve nobody any more.
+        """
         self.answer = AnswerReader()
         self.heard = False
         self._pieces: list[bytes] = []
         self._num_unread = 0
         self._error: OSError | None = None
         self._asked = False
-        self._left: Callable[[_Connection], None] | None = None  # to be told of the end
+        self._left = left  # to be told of the end of what nobody waits for
         self._waiter: asyncio.Future[None] | None = None
         self._quiet_since = 0.0
         self._stop_watching()
@@ -285,6 +326,7 @@ class _Connection(asyncio.Protocol):
         if self.gone:
             raise BadAnswer("it broke off")
         self._asked = True
+        self._left = None
         self._transport.writelines(pieces)
         self._quiet_since = self.loop.time()
         self._watch = self.loop.call_later(self._silence_sec, self._look)
@@ -332,6 +374,10 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no class of asyncio's.
         self._transport = cast("asyncio.Transport", transport)
+        address = transport.get_extra_info("peername")
+        if address is not None and address[0] in ("127.0.0.1", "::1"):
+            connection = transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
 
     def data_received(self, data: bytes) -> None:
         self.heard = True

@@ -242,6 +242,23 @@ async def test_a_farewell_is_no_answer() -> None:
         assert b"ok" == await ask(client)
 
 
+async def test_a_server_that_always_hangs_up() -> None:
+    """Nothing is sent any more on connections that it is about to close; others are kept."""
+    async with (
+        running(answers(OK, times=1), answers(OK, times=1), answers(OK)) as server,
+        client_of(server.url) as client,
+    ):
+        for n in range(2):
+            await ask(client)
+            async with asyncio.timeout(10):
+                while client._idle:  # noqa: ASYNC110  # nobody tells
+                    await asyncio.sleep(0.001)
+            assert n + 1 == server.num_connections
+        for n in range(2):
+            await ask(client)
+            assert ([], n + 3) == (client._idle, server.num_connections)
+
+
 async def test_connections_that_rested_too_long() -> None:
     """They are closed, not used."""
     async with (

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from bench.load import chat, websocket
+from bench.load import chat, llama, websocket
 from bench.measure import Bench
 from bench.micro import parts, render, request
 
@@ -15,6 +15,13 @@ __all__ = ["BENCHES"]
 BENCHES: Final[Mapping[str, Bench]] = MappingProxyType(
     {
         bench.name: bench
-        for bench in (parts.BENCH, render.BENCH, request.BENCH, websocket.BENCH, chat.BENCH)
+        for bench in (
+            parts.BENCH,
+            render.BENCH,
+            request.BENCH,
+            websocket.BENCH,
+            chat.BENCH,
+            llama.BENCH,
+        )
     }
 )

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from bench.load.generator import Seen
 
-__all__ = ["Arm", "Load", "LoadFailed", "load"]
+__all__ = ["Arm", "Load", "LoadFailed", "cpu_sec", "load", "process_of", "read_line"]
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,21 +114,22 @@ def load(arm: Arm, *, warm_sec: float = 1.0, sec: float = 3.0, profile: Path | N
     with ExitStack() as running:
         if arm.loop:
             upstream = ["bench.load.upstream", "--core", "1", "--between-ms", str(arm.between_ms)]
-            endpoint = running.enter_context(_process(upstream))
-            server += ["--upstream", _read(endpoint)["url"]]
-        serving = running.enter_context(_process(server))
-        url = _read(serving)["url"]
-        with _process([*clients, "--url", url]) as asking:
+            endpoint = running.enter_context(process_of(upstream))
+            server += ["--upstream", read_line(endpoint)["url"]]
+        serving = running.enter_context(process_of(server))
+        url = read_line(serving)["url"]
+        with process_of([*clients, "--url", url]) as asking:
             _expect(asking, "begin")
-            before = _cpu_sec(serving)
+            before = cpu_sec(serving)
             _expect(asking, "end")
-            spent = _cpu_sec(serving) - before
-            seen = msgspec.convert(_read(asking), Seen)
+            spent = cpu_sec(serving) - before
+            seen = msgspec.convert(read_line(asking), Seen)
     return Load(seen=seen, server_cpu_sec=spent)
 
 
 @contextmanager
-def _process(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+def process_of(arguments: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `python -m` with these arguments; when it is left, its input ends, and so does it."""
     with subprocess.Popen(
         [sys.executable, "-m", *arguments],
         stdin=subprocess.PIPE,
@@ -149,7 +150,12 @@ def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
     return pipe
 
 
-def _read(process: subprocess.Popen[bytes]) -> Any:
+def read_line(process: subprocess.Popen[bytes]) -> Any:
+    """The next line of JSON that it prints.
+
+    Raises:
+        LoadFailed: it ended instead.
+    """
     line = _pipe(process.stdout).readline()
     if not line:
         raise LoadFailed(f"{process.args!r} ended early; its own lines above say why")
@@ -157,13 +163,14 @@ def _read(process: subprocess.Popen[bytes]) -> Any:
 
 
 def _expect(process: subprocess.Popen[bytes], word: str) -> None:
-    said = _read(process)
+    said = read_line(process)
     if said != word:
         raise LoadFailed(f"{said!r} instead of {word!r}")
 
 
-def _cpu_sec(process: subprocess.Popen[bytes]) -> float:
+def cpu_sec(process: subprocess.Popen[bytes]) -> float:
+    """What a process of `bench.load.server` has spent so far."""
     pipe = _pipe(process.stdin)
     pipe.write(b"cpu\n")
     pipe.flush()
-    return float(_read(process)["cpu_sec"])
+    return float(read_line(process)["cpu_sec"])

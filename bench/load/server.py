@@ -24,8 +24,15 @@ import uvloop
 from aiohttp import WSMsgType, web
 
 from turnwire.config import Config, ServerConfig
+from turnwire.engines.llamacpp import LlamaCppEngine, LlamaCppOptions
+from turnwire.engines.llamacpp_grammar import Dialect
+from turnwire.engines.vocabulary import Vocabulary
+from turnwire.models.base import Model
 from turnwire.models.chat.model import ChatModel
 from turnwire.models.chat.options import ChatOptions
+from turnwire.models.token_model import TokenModel
+from turnwire.rendering.chatml import Renderer
+from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.server.app import serve
 from turnwire.server.heap import settle_heap
 from turnwire.telemetry import logs
@@ -41,14 +48,26 @@ def pin(core: int) -> None:
 
 
 @asynccontextmanager
-async def _turnwire(folder: Path, upstream: str | None) -> AsyncIterator[str]:
+async def _turnwire(
+    folder: Path, upstream: str | None, llama: str | None, key: str | None
+) -> AsyncIterator[str]:
     server = ServerConfig(port=0, data_dir=folder, shutdown_grace_sec=1.0)
-    models = None
+    models: list[Model] | None = None
     if upstream is not None:
         options = ChatOptions(base_url=upstream, model="mock", max_concurrent=1024)
         models = [ChatModel("chat", options)]
+    if llama is not None:
+        models = [await _on_llama(llama, key)]
     async with serve(Config(server=server), models=models) as one:
         yield one.url
+
+
+async def _on_llama(url: str, key: str | None) -> Model:
+    tokenizer = Tokenizer.shipped()
+    vocabulary = Vocabulary(tokenizer.token_bytes(), tokenizer.special, tokenizer.encode)
+    options = LlamaCppOptions(dialect=Dialect.LLGUIDANCE)
+    engine = await LlamaCppEngine.connect(url, vocabulary, api_key=key, options=options)
+    return TokenModel("llama", Renderer(tokenizer), engine)
 
 
 @asynccontextmanager
@@ -114,12 +133,15 @@ def main() -> None:
     parser.add_argument("--core", type=int, default=0)
     parser.add_argument("--canned", action="store_true", help="measure the transport alone")
     parser.add_argument("--upstream", help="serve the model `chat` from this endpoint")
+    parser.add_argument("--llama", help="serve the model `llama` from this llama-server")
+    parser.add_argument("--llama-key", help="its API key")
     parser.add_argument("--profile", type=Path, help="write a cProfile of the whole run here")
     args = parser.parse_args()
     pin(args.core)
     logs.configure("warning", "json")
     with tempfile.TemporaryDirectory() as folder:
-        main_task = _run(_canned() if args.canned else _turnwire(Path(folder), args.upstream))
+        told = (args.upstream, args.llama, args.llama_key)
+        main_task = _run(_canned() if args.canned else _turnwire(Path(folder), *told))
         if args.profile is None:
             uvloop.run(main_task)
         else:

@@ -5,7 +5,8 @@ addition as one link, so that appending costs O(new) in time and memory, forks s
 common past, and an engine may remember what it knows about a prefix (a hash, a KV slot) by the
 link's identity. Flattening is there for engines that need one array, and costs O(n); for engines
 that are spoken to in JSON each link keeps what it adds as text, so that the numbers of a prompt
-are written once in its life and copied from then on.
+are written once in its life. Texts of links far back are joined, so that a long conversation is
+some dozens of pieces.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
+
+# So many texts are joined into one as soon as twice as many are single: a turn adds two or three.
+_JOINED: Final = 32
 
 __all__ = ["EMPTY", "TokenArray", "Tokens", "token_array"]
 
@@ -38,7 +42,7 @@ class Tokens:
         tail: The ids this link adds, shape (k,); do not change it.
     """
 
-    __slots__ = ("__weakref__", "_json", "length", "parent", "tail")
+    __slots__ = ("__weakref__", "_before", "_text", "length", "parent", "tail")
 
     EMPTY: ClassVar[Tokens]
 
@@ -46,8 +50,10 @@ class Tokens:
         self.parent: Final = parent
         self.tail: Final = tail
         self.length: Final[int] = len(tail) if parent is None else parent.length + len(tail)
-        # The tail as JSON without its brackets; written when it is first asked for.
-        self._json: bytes | None = None
+        # Ids as JSON, a comma behind each: the tail, and what is between the parent and `_before`,
+        # which is the parent or a link further back. Written when it is first asked for.
+        self._text: bytes | None = None
+        self._before: Tokens | None = parent
 
     def extend(self, ids: Iterable[int]) -> Tokens:
         """Return this sequence followed by `ids`; itself if there are none."""
@@ -90,23 +96,33 @@ class Tokens:
             flat.extend(segment)
         return flat
 
-    def to_json(self) -> bytes:
-        """All ids as the text between the brackets of a JSON array, `1,2,3`.
+    def to_json(self) -> list[bytes]:
+        """All ids as the text between the brackets of a JSON array, `1,2,3`, in pieces.
 
-        Costs a copy of the text and a step per link; numbers are only written for the links
-        that never were.
+        Costs a step per piece; numbers are only written for the links that never were. For one
+        thread at a time.
         """
-        written: list[bytes] = []
+        found: list[bytes] = []
+        singles: list[Tokens] = []  # links that have a text of their own; in a row from _JOINED on
         node: Tokens | None = self
         while node is not None:
-            text = node._json
+            text = node._text
             if text is None:
-                text = node._json = _ENCODER.encode(node.tail.tolist())[1:-1]
+                text = node._text = _text_of(node.tail)
             if text:
-                written.append(text)
-            node = node.parent
-        written.reverse()
-        return b",".join(written)
+                found.append(text)
+            if node._before is not node.parent:
+                singles.clear()
+            else:
+                singles.append(node)
+                if len(singles) == 2 * _JOINED:
+                    _join(singles[_JOINED:])
+                    del singles[_JOINED:]
+            node = node._before
+        if found:
+            found[0] = found[0][:-1]
+        found.reverse()
+        return found
 
     def num_shared(self, other: Tokens) -> int:
         """How many leading ids are in links that both have; never more than truly are equal.
@@ -143,6 +159,22 @@ class Tokens:
 
     def __repr__(self) -> str:
         return f"Tokens(length={self.length})"
+
+
+def _text_of(ids: TokenArray) -> bytes:
+    return _ENCODER.encode(ids.tolist())[1:-1] + b"," if ids else b""
+
+
+def _join(links: list[Tokens]) -> None:
+    """Leave the text of these links, youngest first, on the youngest.
+
+    The others forget theirs: a branch that begins in the midst of them writes it again.
+    """
+    youngest = links[0]
+    youngest._text = b"".join([link._text for link in reversed(links) if link._text])
+    youngest._before = links[-1].parent
+    for link in links[1:]:
+        link._text = None
 
 
 _ENCODER = msgspec.json.Encoder()

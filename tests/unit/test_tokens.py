@@ -80,6 +80,12 @@ def test_equality_is_identity() -> None:
     assert "Tokens(length=1)" == repr(other)
 
 
+def written(tokens: Tokens) -> list[int]:
+    """What a server reads."""
+    ids: list[int] = json.loads(b"[" + b"".join(tokens.to_json()) + b"]")
+    return ids
+
+
 @given(st.lists(IDS, max_size=8))
 def test_json_is_that_of_the_flat_sequence(parts: list[list[int]]) -> None:
     """The text of a sequence is the same however it is cut, and the second time."""
@@ -88,16 +94,56 @@ def test_json_is_that_of_the_flat_sequence(parts: list[list[int]]) -> None:
         tokens = Tokens(tokens, token_array(part))
     flat = [id_ for part in parts for id_ in part]
     for _ in range(2):
-        assert flat == json.loads(b"[" + tokens.to_json() + b"]")
+        assert flat == written(tokens)
 
 
 def test_numbers_are_written_once() -> None:
     """A longer prompt takes the text of what it continues, and adds its own."""
     parent = EMPTY.extend([1, 2])
-    text = parent.to_json()
-    assert text is parent._json
-    assert b"1,2,3" == parent.extend([3]).to_json()
-    assert text is parent._json
+    assert [b"1,2"] == parent.to_json()
+    text = parent._text
+    assert [b"1,2,", b"3"] == parent.extend([3]).to_json()
+    assert text is parent._text
+
+
+STEPS = st.lists(
+    st.tuples(st.integers(0, 2**32), IDS, st.integers(1, 80), st.booleans()), max_size=8
+)
+
+
+@given(STEPS)
+def test_branches_are_written_whatever_was_written_before(
+    steps: list[tuple[int, list[int], int, bool]],
+) -> None:
+    """Texts that were joined for one branch are right for those that begin anywhere in it."""
+    links = [EMPTY]
+    for start, ids, num_links, now in steps:
+        tip = links[start % len(links)]
+        for n in range(num_links):
+            tip = Tokens(tip, token_array([*ids, n]))
+            links.append(tip)
+            if now:
+                assert list(tip) == written(tip)
+        assert list(tip) == written(tip)
+    for link in links[:: max(1, len(links) // 16)]:
+        assert list(link) == written(link)
+
+
+@pytest.mark.parametrize("each_time", [False, True], ids=["at the end", "each time"])
+def test_a_long_conversation_is_some_dozens_of_pieces(each_time: bool) -> None:
+    """Texts far back are joined, a thousand links into less than a hundred, and kept once."""
+    tokens = EMPTY
+    for n in range(1000):
+        tokens = tokens.extend([n, n])
+        if each_time:
+            tokens.to_json()
+    tokens.to_json()  # the first time they are written, and only then joined
+    assert len(tokens.to_json()) < 100
+    kept, link = 0, tokens
+    while link.parent is not None:
+        kept += len(link._text or b"")
+        link = link.parent
+    assert kept == 1 + sum(map(len, tokens.to_json()))  # the comma behind it
 
 
 @given(IDS, IDS, IDS)

@@ -13,18 +13,12 @@ ignores it without a word.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-import msgspec
-
-from turnwire.constraint import Constraint
 from turnwire.engines.base import Delta, FinishReason, Generation
-from turnwire.engines.constrain import Guides
-from turnwire.engines.follower import Follower
-from turnwire.engines.llamacpp_grammar import lower
+from turnwire.engines.llamacpp_constraints import Constraints
 from turnwire.engines.llamacpp_server import (
     Answer,
     Facts,
@@ -43,7 +37,6 @@ from turnwire.logprobs import LEAST, Scores
 
 __all__ = ["LlamaCppEngine", "LlamaCppOptions"]
 
-_MAX_GRAMMARS: Final = 256
 # llama.cpp counts what came last, whoever said it: so many tokens are mostly the output.
 _PENALTY_TOKENS: Final = 1024
 
@@ -63,6 +56,7 @@ class LlamaCppEngine:
         server: LlamaServer,
         facts: Facts,
         vocabulary: Vocabulary,
+        constraints: Constraints,
         options: LlamaCppOptions,
     ) -> None:
         """Join the parts; use `connect` or `connect_to`."""
@@ -74,9 +68,7 @@ class LlamaCppEngine:
         self._slots = Slots(facts.num_slots, options.max_waiting)
         self._places = Places(facts.num_slots)
         self._withheld = Withheld(vocabulary)
-        self._guides: dict[frozenset[int], Guides] = {}
-        # By constraint, stop tokens and whether the span is open: as members of a request.
-        self._grammars: OrderedDict[tuple[Constraint, frozenset[int], bool], bytes] = OrderedDict()
+        self._constraints = constraints
         self._learning = asyncio.Lock()
 
     @classmethod
@@ -117,10 +109,11 @@ class LlamaCppEngine:
         server = LlamaServer(host, api_key=api_key, options=options)
         try:
             facts = await server.learn(vocabulary)
+            constraints = await Constraints.over(vocabulary)
         except BaseException:
             await server.aclose()
             raise
-        return cls(host, server, facts, vocabulary, options)
+        return cls(host, server, facts, vocabulary, constraints, options)
 
     @property
     def facts(self) -> Facts:
@@ -168,7 +161,6 @@ class LlamaCppEngine:
         the middle of a character, its tokens may be missing. Tokens that the server did not tell
         have the score `LEAST`; penalties count the end of the prompt too.
         """
-        follower = self._follower(request)
         settings: dict[str, object] = {
             "n_predict": -1 if request.max_new_tokens is None else request.max_new_tokens,
             "temperature": request.temperature,
@@ -184,6 +176,7 @@ class LlamaCppEngine:
             settings["frequency_penalty"] = request.frequency_penalty
             settings["repeat_last_n"] = _PENALTY_TOKENS
         async with self._run(request, settings) as (answer, output):
+            follower = self._constraints.follower(request, self._server.name)
             while frames := await answer.next():
                 delta = output.take(frames)
                 if follower is not None:
@@ -211,18 +204,19 @@ class LlamaCppEngine:
     ) -> AsyncGenerator[tuple[Answer, _Output], None]:
         """Hold a slot and an answer that streams; leaving it early has the server stop."""
         self.check(request)
+        told_constraint = await self._constraints.told(request, self._facts.dialect)
         await self._slots.acquire()
         try:
             if self._server.lost:
                 await self._learn_again()
-            constraint = self._lowered(request)
+                told_constraint = await self._constraints.told(request, self._facts.dialect)
             output = _Output(request, self._withheld)
             choice = self._places.take(
                 request.prompt, salt=request.cache_salt, session=request.session
             )
             try:
                 told = {**settings, "id_slot": choice.slot, "cache_prompt": choice.cached}
-                answer = await self._begin(body(request.prompt.to_json(), told, constraint))
+                answer = await self._begin(body(request.prompt.to_json(), told, told_constraint))
                 try:
                     yield answer, output
                 finally:
@@ -251,42 +245,6 @@ class LlamaCppEngine:
             except ConfigError as error:
                 raise EngineUnavailable(f"{error}") from error
             self._places.forget()
-            self._grammars.clear()
-
-    # -- constraints
-
-    def _follower(self, request: Generation) -> Follower | None:
-        if request.constraint is None:
-            return None
-        guides = self._guides.get(request.stop)
-        if guides is None:
-            guides = self._guides[request.stop] = Guides(self._vocabulary, request.stop)
-        guide = guides.start(request.constraint, request.prompt.last())
-        return Follower(guide, self._vocabulary.token_bytes, self._server.name)
-
-    def _lowered(self, request: Generation) -> bytes:
-        """The constraint in the server's words, written once."""
-        constraint = request.constraint
-        if constraint is None:
-            return b""
-        span = constraint.free_span
-        opened = span is not None and request.prompt.last() == span[0]
-        key = (constraint, request.stop, opened)
-        found = self._grammars.get(key)
-        if found is None:
-            made = lower(
-                constraint,
-                self._facts.dialect,
-                self._vocabulary,
-                stop=request.stop,
-                opened=opened,
-            )
-            found = self._grammars[key] = msgspec.json.encode(made)[1:-1]
-            if len(self._grammars) > _MAX_GRAMMARS:
-                self._grammars.popitem(last=False)
-        else:
-            self._grammars.move_to_end(key)
-        return found
 
 
 _UNKNOWN: Final = Scores(LEAST)

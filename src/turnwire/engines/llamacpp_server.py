@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
-from aiohttp.abc import AbstractStreamWriter
 from msgspec import Struct
 
+from turnwire.engines.http_client import HttpClient, NoConnection, Reply
 from turnwire.engines.llamacpp_grammar import Dialect
 from turnwire.engines.llamacpp_wire import Frame, Frames, Props, failure_text, probe_body
 from turnwire.engines.vocabulary import Vocabulary
@@ -22,7 +21,6 @@ __all__ = ["Answer", "Facts", "Fixed", "Host", "LlamaCppOptions", "LlamaServer"]
 _MAX_ANSWER_BYTES: Final = 1 << 20
 # cpp-httplib hangs up on a connection that was idle for five seconds.
 _KEEP_ALIVE_SEC: Final = 4.0
-_READ_BYTES: Final = 1 << 18
 _NUM_SAMPLES: Final = 64
 _MAX_REASON_CHARS: Final = 300
 
@@ -71,6 +69,8 @@ class Fixed:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError("the URL of a llama-server begins with http:// or https://")
+        if not (url.isascii() and url.isprintable()) or " " in url:
+            raise ConfigError("the URL of a llama-server is written in ASCII, without spaces")
         self._url = url.rstrip("/")
 
     async def locate(self) -> str:
@@ -105,21 +105,24 @@ class LlamaServer:
     """
 
     def __init__(self, host: Host, *, api_key: str | None, options: LlamaCppOptions) -> None:
-        """Prepare; nothing is sent before `learn`."""
+        """Prepare; nothing is sent before `learn`.
+
+        Raises:
+            ConfigError: the key cannot be sent.
+        """
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigError("the API key of a llama-server is written in ASCII")
         self.name = "llama-server"
         self.lost = False
         self._host: Final = host
         self._options: Final = options
-        self._url = ""
         self._closed = False
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SEC),
-            headers={"Content-Type": "application/json", **headers},
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=options.connect_sec, sock_read=options.silence_sec
-            ),
-            read_bufsize=_READ_BYTES,
+        self._http = HttpClient(
+            {"Content-Type": "application/json", "User-Agent": "turnwire", **headers},
+            connect_sec=options.connect_sec,
+            silence_sec=options.silence_sec,
+            keep_alive_sec=_KEEP_ALIVE_SEC,
         )
         self._answers: set[Answer] = set()
 
@@ -131,9 +134,10 @@ class LlamaServer:
             ConfigError: it wants another key, its model has another vocabulary, or it is no
                 llama-server.
         """
-        self._url = await self._host.locate()
-        parts = urlsplit(self._url)
+        url = await self._host.locate()
+        parts = urlsplit(url)
         self.name = f"llama-server at {parts.hostname}:{parts.port or 80}"
+        self._http.aim(url)
         await self._wait_until_ready()
         try:
             props = msgspec.json.decode(await self._ask("/props"), type=Props)
@@ -152,27 +156,20 @@ class LlamaServer:
         Raises:
             EngineUnavailable: it has not.
         """
-        data = b"".join(pieces)
         try:
-            response = await self._post(data)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-            # A connection that had been kept was closed in the same moment, most likely.
-            try:
-                response = await self._post(data)
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
-                raise self.unavailable(error) from error
-        except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+            reply = await self._http.request("POST", "/completion", pieces)
+        except OSError as error:
             raise self.unavailable(error) from error
-        if response.status == 200 and response.content_type == "text/event-stream":
-            answer = Answer(self, response)
+        if reply.status == 200 and reply.content_type == "text/event-stream":
+            answer = Answer(self, reply)
             self._answers.add(answer)
             return answer
         try:
-            text = failure_text(response.status, await response.content.read(_MAX_ANSWER_BYTES))
-        except (aiohttp.ClientError, TimeoutError) as error:
+            text = failure_text(reply.status, await reply.read_all(_MAX_ANSWER_BYTES))
+        except OSError as error:
             raise self.unavailable(error) from error
         finally:
-            response.close()
+            reply.close()
         raise EngineUnavailable(f"the {self.name} refused: {text}")
 
     async def aclose(self) -> None:
@@ -180,7 +177,7 @@ class LlamaServer:
         self._closed = True
         for answer in list(self._answers):
             answer.close()
-        await self._http.close()
+        await self._http.aclose()
         await self._host.aclose()
 
     # -- errors
@@ -205,40 +202,42 @@ class LlamaServer:
 
     # -- what it is
 
-    async def _post(self, data: bytes) -> aiohttp.ClientResponse:
-        return await self._http.post(f"{self._url}/completion", data=_Body(data))
-
     async def _wait_until_ready(self) -> None:
         clock = asyncio.get_running_loop().time
         deadline = clock() + self._options.ready_sec
         pause_sec = 0.05
         while True:
             try:
-                async with self._http.get(f"{self._url}/health") as answer:
-                    if answer.status != 503:  # it loads its model
-                        return
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+                status, _ = await self._get("GET", "/health")
+            except OSError as error:
                 raise self.unavailable(error) from error
+            if status != 503:  # it loads its model
+                return
             if clock() > deadline:
                 raise EngineUnavailable(f"the {self.name} does not get ready")
             await asyncio.sleep(pause_sec)
             pause_sec = min(1.0, 2 * pause_sec)
 
     async def _ask(self, path: str, data: object = None) -> bytes:
-        sent = None if data is None else msgspec.json.encode(data)
+        sent = () if data is None else (msgspec.json.encode(data),)
         try:
-            async with self._http.request(
-                "GET" if data is None else "POST", self._url + path, data=sent
-            ) as answer:
-                text = await answer.content.read(_MAX_ANSWER_BYTES)
-                if answer.status in (401, 403):
-                    raise ConfigError(f"the {self.name} wants another API key")
-                if answer.status != 200:
-                    reason = failure_text(answer.status, text)
-                    raise ConfigError(f"the {self.name} does not answer {path}: {reason}")
-                return text
-        except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+            status, text = await self._get("POST" if sent else "GET", path, sent)
+        except OSError as error:
             raise self.unavailable(error) from error
+        if status in (401, 403):
+            raise ConfigError(f"the {self.name} wants another API key")
+        if status != 200:
+            raise ConfigError(
+                f"the {self.name} does not answer {path}: {failure_text(status, text)}"
+            )
+        return text
+
+    async def _get(self, method: str, path: str, body: Sequence[bytes] = ()) -> tuple[int, bytes]:
+        reply = await self._http.request(method, path, body)
+        try:
+            return reply.status, await reply.read_all(_MAX_ANSWER_BYTES)
+        finally:
+            reply.close()
 
     async def _check_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Compare some tokens' texts: ids of another vocabulary would be nonsense, silently."""
@@ -290,9 +289,9 @@ class LlamaServer:
 class Answer:
     """An answer that streams."""
 
-    def __init__(self, server: LlamaServer, response: aiohttp.ClientResponse) -> None:
+    def __init__(self, server: LlamaServer, reply: Reply) -> None:
         self._server = server
-        self._response = response
+        self._reply = reply
         self._frames = Frames()
         self._begun = False
         self._ended = False
@@ -310,8 +309,8 @@ class Answer:
                 text = f"the {self._server.name} failed: {self._error}"
                 raise EngineError(text) if self._begun else EngineUnavailable(text)
             try:
-                data = await self._response.content.readany()
-            except (aiohttp.ClientError, TimeoutError, RuntimeError) as error:
+                data = await self._reply.read()
+            except OSError as error:
                 raise self._failed(error) from error
             if not data:
                 raise self._failed(EOFError())
@@ -329,8 +328,7 @@ class Answer:
 
     def close(self) -> None:
         """Leave it; if it is not at its end, the server stops within a step."""
-        # One that was read to its end has given its connection back.
-        self._response.close()
+        self._reply.close(whole=self._ended)
         self._server.left(self)
 
     def _failed(self, error: BaseException) -> EngineError:
@@ -341,27 +339,12 @@ class _Text(Struct):
     content: str
 
 
-class _Body(aiohttp.Payload):
-    """A body of any size: the library's own kind warns of large ones, which are usual here."""
-
-    def __init__(self, data: bytes) -> None:
-        super().__init__(data, content_type="application/json")
-        self._size = len(data)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        data: bytes = self._value
-        return data.decode(encoding, errors)
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        await writer.write(self._value)
-
-
 def _kind(error: BaseException) -> str:
-    """What went wrong, without the address that the library's own message has."""
+    """What went wrong, in words without an address."""
     match error:
         case TimeoutError():
             return "timeout"
-        case aiohttp.ClientConnectorError():
+        case NoConnection():
             return "no connection"
         case _:
             return "the connection ended"

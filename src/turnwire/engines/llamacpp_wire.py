@@ -12,7 +12,7 @@ Pure: bytes in, structs out. Facts of the other side, each found by trying it (b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -163,17 +163,19 @@ def _unreadable(reason: str) -> Frame:
     return Frame(error=Failure(message=f"what it says cannot be read: {reason}"))
 
 
-def body(prompt: bytes, settings: Mapping[str, object], constraint: bytes = b"") -> Sequence[bytes]:
+def body(
+    prompt: Iterable[bytes], settings: Mapping[str, object], constraint: bytes = b""
+) -> Sequence[bytes]:
     """The request's body, in pieces.
 
     Args:
-        prompt: Ids as JSON, without brackets.
+        prompt: Ids as JSON, without brackets, in pieces.
         settings: Of slot, cache and sampling.
         constraint: More members of the object, as JSON without braces.
     """
     fixed = _ENCODER.encode({**_FIXED, **settings})
     end = b"," + constraint + b"}" if constraint else b"}"
-    return (b'{"prompt":[', prompt, b"],", fixed[1:-1], end)
+    return (b'{"prompt":[', *prompt, b"],", fixed[1:-1], end)
 
 
 _FIXED: Final = {

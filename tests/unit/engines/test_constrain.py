@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwire.constraint import Constraint
-from turnwire.engines.constrain import GrammarError, Guide, Guides
+from turnwire.engines.constrain import GrammarError, Guide, Guides, following
 from turnwire.engines.vocabulary import (
     CALL,
     CALL_END,
@@ -268,3 +269,33 @@ def test_a_guide_needs_a_stop_token(vocabulary: Vocabulary) -> None:
     """Without one an output could never end."""
     with pytest.raises(ValueError, match="stop token"):
         Guides(vocabulary, [])
+
+
+def test_guides_that_only_follow_agree_with_those_that_mask(vocabulary: Vocabulary) -> None:
+    """What `following` makes serves any stop tokens: each token allowed is one the mask allows."""
+    grammar = 'start: %json {"type": "object", "properties": {"a": {"type": "integer"}}}\n'
+    constraint = Constraint(grammar=grammar)
+    tokenizer = following(vocabulary)
+    for stop in ([vocabulary.special[END_OF_TURN]], sorted(vocabulary.special.values())[:3]):
+        masking = Guides(vocabulary, stop)
+        checking = Guides(vocabulary, stop, tokenizer=tokenizer)
+        for done in ("", "{", '{"a', '{"a":1', '{"a":1}'):
+            before = vocabulary.encode(done)
+            guide = _after(masking, constraint, before)
+            mask = guide.mask()
+            assert mask is not None
+            for id_ in [*stop, *range(10, len(vocabulary), 97)]:
+                guide = _after(checking, constraint, before)
+                try:
+                    guide.commit(id_)
+                    allowed = True
+                except ValueError:
+                    allowed = False
+                assert bool(mask[id_]) is allowed, (done, id_)
+
+
+def _after(guides: Guides, constraint: Constraint, ids: Sequence[int]) -> Guide:
+    guide = guides.start(constraint)
+    for id_ in ids:
+        guide.commit(id_)
+    return guide

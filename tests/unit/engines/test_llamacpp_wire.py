@@ -66,7 +66,7 @@ def test_a_body_is_json() -> None:
     text = b"".join(body(prompt.to_json(), {"id_slot": 1}, b'"grammar":"g"'))
     told = json.loads(text)
     assert ([1, 2, 3], 1, "g") == (told["prompt"], told["id_slot"], told["grammar"])
-    assert "grammar" not in json.loads(b"".join(body(b"1", {})))
+    assert "grammar" not in json.loads(b"".join(body((b"1",), {})))
 
 
 def test_a_probe_asks_for_one_token() -> None:

@@ -10,11 +10,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test test-clients kill check format fuzz bench soak lock clean
+.PHONY: help setup serve demo test test-clients test-vocabularies kill check format fuzz bench soak lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...']"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv with the locked versions and this package
 
@@ -38,6 +38,9 @@ test: $(READY) ## every test; ARGS="-k lane" to choose
 # The table in the docs is what this saw, so a run of them all writes it.
 test-clients: $(READY) ## install real clients, let each talk to a server (needs npm); ARGS="-k codex"
 	$(BIN)/pytest tests/clients --timeout 600 --matrix docs/reference/clients.md $(ARGS)
+
+test-vocabularies: $(READY) ## templates over real vocabularies, which it installs; ARGS="-k harmony"
+	$(BIN)/pytest tests/vocabularies --timeout 600 $(ARGS)
 
 # Each seed kills a server four times, at moments that the seed decides.
 kill: $(READY) ## kill servers with work running, check what is left; SEEDS=200 for more

@@ -35,6 +35,7 @@ from turnwire.protocol.items import (
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice, ToolSet
 from turnwire.rendering.base import Template
+from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.session.emitter import Emitter
 
 READ = {
@@ -134,8 +135,12 @@ def written(family: str, answer: Answer) -> str:
                     f"{arguments}<|call|>"
                 )
             return "".join(body) + ("" if spelled else "<|return|>")
+        case "gemma":
+            return f"{text}<end_of_turn>"
+        case "deepseek":
+            return f"{text}<\uff5cend\u2581of\u2581sentence\uff5c>"
         case _:
-            return f"{text}<end_of_turn>" if family == "gemma" else f"{text}</s>"
+            return f"{text}</s>"
 
 
 def user(text: str, role: Role = "user") -> Message:
@@ -184,7 +189,7 @@ def answer_of(name: str, step: dict[str, Any]) -> Answer:
     """What a model of the family may answer in such a step."""
     tools: ToolSet = step["tools"]
     calls = [call for call in step["calls"] if call[0] in tools.offered]
-    if name.startswith(("gemma", "bare")):
+    if name.startswith(("gemma", "bare", "deepseek")):
         calls = []
     if name.startswith(("llama3", "harmony")):
         calls = calls[:1]
@@ -219,14 +224,21 @@ def essence(items: Iterable[Item]) -> list[tuple[str, str]]:
     return found
 
 
-async def converse(name: str, steps: list[dict[str, Any]], *, pieces: bool = False) -> None:
-    """Play a conversation with forks, each turn three ways."""
-    found = loaded(name, pieces=pieces)
+async def converse(
+    name: str,
+    steps: list[dict[str, Any]],
+    *,
+    pieces: bool = False,
+    tokenizer: Tokenizer | None = None,
+) -> None:
+    """Play a conversation with forks, each turn three ways; over a vocabulary as in `loaded`."""
+    over: dict[str, Any] = {"pieces": pieces, "tokenizer": tokenizer}
+    found = loaded(name, **over)
     family = found.report.output if name != "mistral, named" else "named"
     family = name if family == "plain" else family
     template = found.template
     talking, engine = model(template)
-    own = template if name == "harmony" else loaded(name, "generic", pieces=pieces).template
+    own = template if name == "harmony" else loaded(name, "generic", **over).template
     reading, _ = model(own)
     nodes: list[tuple[Context | None, list[Item]]] = [(None, [])]
     for step in steps:
@@ -276,6 +288,7 @@ KINDS = [
     ("harmony", False),
     ("gemma", False),
     ("bare", False),
+    ("deepseek", False),
     ("qwen3", True),
     ("mistral", True),
 ]

@@ -21,6 +21,7 @@ from turnwire.tokens import TokenArray, token_array
 
 __all__ = [
     "BARE",
+    "DEEPSEEK",
     "GEMMA",
     "HARMONY_TOKENS",
     "LLAMA3",
@@ -224,6 +225,25 @@ BARE = r"""
 """
 """No special token anywhere."""
 
+_DEEPSEEK_TOKENS = tuple(
+    f"<\uff5c{name}\uff5c>"
+    for name in ("begin\u2581of\u2581sentence", "end\u2581of\u2581sentence", "User", "Assistant")
+)
+_BEGIN, _END, _USER, _ASSISTANT = _DEEPSEEK_TOKENS
+
+DEEPSEEK = rf"""
+{{{{- bos_token }}}}
+{{%- for message in messages %}}
+    {{%- if message.role == "system" %}}{{{{- message.content }}}}
+    {{%- elif message.role == "assistant" %}}
+        {{{{- "{_ASSISTANT}" + message.content + "{_END}" }}}}
+    {{%- else %}}{{{{- "{_USER}" + message.content }}}}
+    {{%- endif %}}
+{{%- endfor %}}
+{{%- if add_generation_prompt %}}{{{{- "{_ASSISTANT}" }}}}{{% endif %}}
+"""
+"""Nothing ends a message but an answer, and the tags are not of ASCII."""
+
 _CHATML = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 HARMONY_TOKENS = (
     *("<|endoftext|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>", "<|constrain|>"),
@@ -255,6 +275,7 @@ TEMPLATES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     ),
     "gemma": (GEMMA, ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")),
     "bare": (BARE, ("<s>", "</s>")),
+    "deepseek": (DEEPSEEK, _DEEPSEEK_TOKENS),
     "harmony": (None, HARMONY_TOKENS),
 }
 """By name: a template and the special tokens of its vocabulary."""
@@ -313,12 +334,26 @@ def sentence_piece(special: Sequence[str], *, prefix: bool) -> Tokenizer:
 
 
 @cache
-def loaded(name: str, family: str | None = None, *, pieces: bool = False) -> Loaded:
-    """A model of `TEMPLATES`, loaded; with `pieces` over a vocabulary of SentencePiece's kind."""
+def loaded(
+    name: str,
+    family: str | None = None,
+    *,
+    pieces: bool = False,
+    tokenizer: Tokenizer | None = None,
+) -> Loaded:
+    """A model of `TEMPLATES`, loaded.
+
+    Args:
+        name: Which.
+        family: A family to ask for.
+        pieces: Whether its vocabulary is of SentencePiece's kind.
+        tokenizer: A vocabulary with its special tokens; else a small one is made.
+    """
     source, special = TEMPLATES[name]
-    tokenizer = sentence_piece(special, prefix=True) if pieces else byte_level(special)
-    ends = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>")
-    begins = ("<s>", "<bos>", "<|begin_of_text|>")
+    if tokenizer is None:
+        tokenizer = sentence_piece(special, prefix=True) if pieces else byte_level(special)
+    ends = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", _END)
+    begins = ("<s>", "<bos>", "<|begin_of_text|>", _BEGIN)
     bos = next((token for token in begins if token in special), "")
     eos = next((token for token in ends if token in special), "")
     return load_template(

@@ -63,6 +63,7 @@ TOOLS = ToolSet(
         ("harmony", "harmony", "harmony", False),
         ("gemma", "generic", "plain", True),
         ("bare", "generic", "plain", True),
+        ("deepseek", "generic", "plain", True),
     ],
 )
 def test_what_is_found(name: str, family: str, output: str, append_only: bool) -> None:

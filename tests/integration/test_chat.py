@@ -99,6 +99,8 @@ def _take_terminal() -> None:
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    # A shell that starts these tests in the background has its programs ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_a_conversation_with_a_server_of_its_own(tmp_path: Path) -> None:

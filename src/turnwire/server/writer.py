@@ -43,6 +43,8 @@ NOT_SENT_BYTES: Final = 65_536
 """Bytes that the system takes from us ahead of the network. Unbounded it takes megabytes for a
 client that does not read, and from a slow one so much at a time that it seems to have stalled."""
 
+DEFLATED_TEXT: Final = 0xC1
+"""`TEXT` with the first reserved bit set."""
 DEFLATE_BYTES: Final = 1024
 """Smaller messages gain little from compression."""
 
@@ -51,16 +53,25 @@ Frame = Callable[[Event | ErrorEvent], bytes]
 
 def websocket_frame(event: Event | ErrorEvent) -> bytes:
     """One unmasked, final text frame (RFC 6455 section 5.2) holding the event."""
-    return _frame(0x81, encode_event(event))
-
-
-def _frame(head: int, payload: bytes) -> bytes:
+    payload = encode_event(event)
     size = len(payload)
+    return (HEADS[size] if size < NUM_HEADS else _head(TEXT, size)) + payload
+
+
+def _head(first: int, size: int) -> bytes:
+    """What stands in front of a payload of this size."""
     if size < 126:
-        return bytes((head, size)) + payload
+        return bytes((first, size))
     if size < 65_536:
-        return bytes((head, 126, size >> 8, size & 0xFF)) + payload
-    return struct.pack("!BBQ", head, 127, size) + payload
+        return struct.pack("!BBH", first, 126, size)
+    return struct.pack("!BBQ", first, 127, size)
+
+
+TEXT: Final = 0x81
+"""First byte of a text message in one frame."""
+NUM_HEADS: Final = 1024
+HEADS: Final = tuple(_head(TEXT, size) for size in range(NUM_HEADS))
+"""Made beforehand: nearly every event is one of a few hundred bytes."""
 
 
 def deflated_frame(window_bits: int) -> Frame:
@@ -73,11 +84,11 @@ def deflated_frame(window_bits: int) -> Frame:
     def frame(event: Event | ErrorEvent) -> bytes:
         payload = encode_event(event)
         if len(payload) < DEFLATE_BYTES:
-            return _frame(0x81, payload)
+            return _head(TEXT, len(payload)) + payload
         deflate = zlib.compressobj(1, zlib.DEFLATED, -window_bits)
         packed = deflate.compress(payload) + deflate.flush(zlib.Z_SYNC_FLUSH)
         # Section 7.2.1: the empty block at the end is left out; the first reserved bit is set.
-        return _frame(0xC1, packed[:-4])
+        return _head(DEFLATED_TEXT, len(packed) - 4) + packed[:-4]
 
     return frame
 

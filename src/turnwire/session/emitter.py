@@ -270,13 +270,13 @@ class Emitter:
         """
         if self.stage is not Stage.STREAMING:  # every token comes this way: the table is slower
             self._move(Step.PART)
+        if type(part) is TextDelta and self._content.kind == "output_text":
+            # So does this: nearly all that a model says goes on with what is open.
+            self._content.texts.append(part.text)
+            return [self._text_delta(part.text, part.logprobs)]
         opened = self._open
         match part:
             case TextDelta(text, logprobs):
-                content = self._content
-                if content.kind == "output_text":
-                    content.texts.append(text)
-                    return [self._text_delta(text, logprobs)]
                 events = self._open_part("output_text")
                 self._content.texts.append(text)
                 events.append(self._text_delta(text, logprobs))
@@ -663,8 +663,10 @@ class Emitter:
 
     def _text_delta(self, text: str, logprobs: Sequence[LogProb]) -> Event:
         content = self._content
+        number = self.sequence_number
+        self.sequence_number = number + 1
         return OutputTextDelta(
-            sequence_number=self._next(),
+            sequence_number=number,
             stream_id=self._lane,
             item_id=self._item_id,
             output_index=len(self.items),

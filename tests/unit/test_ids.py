@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -16,6 +18,24 @@ def test_an_id_names_its_kind(prefix: str) -> None:
 def test_ids_differ() -> None:
     """No id comes twice."""
     assert 1000 == len({new_id("resp") for _ in range(1000)})
+
+
+FORKS = """
+import os
+from turnwire.ids import new_id
+
+new_id("resp")  # others are there by now, to be handed out
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+print("\\n".join(new_id("resp") for _ in range(200)), flush=True)
+"""
+
+
+def test_ids_differ_in_a_forked_process() -> None:
+    """A worker makes none of the ids that its parent makes."""
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, check=True)
+    assert 400 == len(set(done.stdout.split()))
 
 
 @pytest.mark.parametrize("prefix", ["msg", "rs", "fc", "ctc"])

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from turnwire.context.chain import Context
-from turnwire.context.recent import RecentContexts
+from turnwire.context.recent import Kept, RecentContexts
 from turnwire.errors import (
     InvalidRequest,
     NotFound,
@@ -108,6 +108,10 @@ class History:
             ResponseNotCompleted: it runs in the background.
             StoreError: the store failed.
         """
+        known = self.recent.get(owner, response_id)
+        epoch = self.store.epoch
+        if known is not None and known.epoch == epoch:
+            return known.context
         turn = await self.store.get(owner, response_id)
         if turn is None:
             raise PreviousResponseNotFound(response_id)
@@ -116,9 +120,11 @@ class History:
             raise ResponseNotCompleted(response_id)
         if about.status not in CONTINUABLE:
             raise PreviousResponseNotFound(response_id)
-        known = self.recent.get(owner, response_id)
-        if known is not None:
-            return known
+        context = known.context if known is not None else await self._chain(owner, response_id)
+        self.recent.put(owner, response_id, Kept(context, epoch))
+        return context
+
+    async def _chain(self, owner: str, response_id: str) -> Context:
         turns = await self.store.chain(owner, response_id)
         if turns is None:
             raise PreviousResponseNotFound(response_id)
@@ -127,7 +133,6 @@ class History:
             context = self._restore(owner, context, one, response_id)
         if context is None:
             raise AssertionError("a chain holds at least the turn it was asked for")
-        self.recent.put(owner, response_id, context)
         return context
 
     async def begin(
@@ -166,6 +171,7 @@ class History:
         put: Put | None = None,
         with_past: bool = False,
         begun: bool = False,
+        continuable: bool = True,
     ) -> None:
         """Store a response with what it added; on return it can be read.
 
@@ -178,10 +184,12 @@ class History:
             with_past: Everything before the response may be stored, and is stored with it if it
                 is not stored as a turn already.
             begun: `begin` stored it already. If it was deleted since, it stays deleted.
+            continuable: It completed, or was cut; it neither failed nor was cancelled.
 
         Raises:
             StoreError: it could not be kept.
         """
+        epoch = self.store.epoch
         turn = self._turn(owner, response_id, given, after, response, created_at, with_past)
         if put is None:
             put = self.store.finish if begun else self.store.put
@@ -191,7 +199,8 @@ class History:
             # Otherwise only who holds `after` may go on from it: if that depended on what is
             # still in memory, it would work or not by chance.
             after.stored_id = response_id
-            self.recent.put(owner, response_id, after)
+            if continuable:
+                self.recent.put(owner, response_id, Kept(after, epoch))
 
     async def recover(self) -> int:
         """Give an end to what other processes ran when they ended themselves.

@@ -598,6 +598,7 @@ class Turns:
             put=put,
             with_past=started.with_past,
             begun=begun,
+            continuable=append,
         )
 
     async def _fail(self, order: Order, started: _Started, sink: Sink, fault: Exception) -> Ended:

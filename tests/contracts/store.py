@@ -139,6 +139,15 @@ class StoreContract:
         assert await store.get("ann", "resp_a") is None
         assert await store.chain("ann", "resp_a") is None
 
+    async def test_epoch(self, store: Store) -> None:
+        """A deletion ends the epoch, a refused one and everything else need not."""
+        await store.put(make_turn("a"))
+        epoch = store.epoch
+        assert epoch == store.epoch
+        assert await store.get("ann", "resp_a") is not None
+        assert await store.delete("ann", "resp_a")
+        assert epoch != store.epoch
+
     async def test_delete_keeps_the_past_of_children(self, store: Store, clock: Clock) -> None:
         """Deleting a turn, however long ago, takes nothing from those that continue it."""
         a, b, c = await put_line(store, "abc")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,14 +36,15 @@ from turnwire.protocol.items import (
     Summary,
 )
 from turnwire.sealing import Sealer
-from turnwire.store.base import StoredTurn
+from turnwire.store.base import Store, StoredTurn
 from turnwire.store.memory import MemoryStore
+from turnwire.store.sqlite import SqliteStore
 from turnwire.tokens import TokenArray, token_array
 
 KEY = Sealer.generate_key()
 
 
-def history(store: MemoryStore | None = None) -> History:
+def history(store: Store | None = None) -> History:
     """A history with nothing in memory but its store."""
     return History(store or MemoryStore(100), Sealer([KEY]), RecentContexts())
 
@@ -81,7 +83,9 @@ async def keep(
         if output
         else before
     )
-    await into.keep("me", response_id, before, after, response(status), 1)
+    continuable = status in ("completed", "incomplete")
+    answer = response(status)
+    await into.keep("me", response_id, before, after, answer, 1, continuable=continuable)
     return after
 
 
@@ -158,6 +162,44 @@ async def test_only_what_ended_well_is_continued(status: str, error: type[Except
     await keep(kept, "r1", None, [user("a")], [], status=status)
     with pytest.raises(error):
         await kept.find("me", "r1")
+
+
+class Reads(MemoryStore):
+    """Counts what is read of it."""
+
+    num_reads = 0
+
+    async def get(self, owner: str, response_id: str) -> StoredTurn | None:
+        self.num_reads += 1
+        return await super().get(owner, response_id)
+
+
+async def test_a_recent_response_is_continued_without_reading() -> None:
+    """The store is asked again once something was deleted, and then no more."""
+    store = Reads()
+    kept = history(store)
+    one = await keep(kept, "r1", None, [user("a")], [assistant("b")])
+    await keep(kept, "r2", None, [user("c")], [assistant("d")])
+    assert (one, 0) == (await kept.find("me", "r1"), store.num_reads)
+    await kept.delete("me", "r2")
+    assert [one, one] == [await kept.find("me", "r1") for _ in range(2)]
+    assert 1 == store.num_reads
+
+
+async def test_what_another_process_deletes_is_not_continued(tmp_path: Path) -> None:
+    """A response is remembered by each who kept or read it, and forgotten when any deletes it."""
+    ours = await SqliteStore.open(tmp_path / "turns.db")
+    theirs = await SqliteStore.open(tmp_path / "turns.db")
+    here, there = history(ours), history(theirs)
+    one = await keep(here, "r1", None, [user("a")], [assistant("b")])
+    assert await there.find("me", "r1") is await there.find("me", "r1")
+    assert one is await here.find("me", "r1")
+    await there.delete("me", "r1")
+    for each in (here, there):
+        with pytest.raises(PreviousResponseNotFound):
+            await each.find("me", "r1")
+    await ours.aclose()
+    await theirs.aclose()
 
 
 async def test_begun_and_kept() -> None:

@@ -2,7 +2,7 @@
 
 A client that continues stored responses over HTTP would otherwise have its whole conversation
 read and rendered from the store at every turn. Bounded; a miss only costs time. Whether the
-response still exists is the store's to say, so a caller asks there first.
+response still exists is the store's to say: it does for sure in the epoch in which it was read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final, Generic, TypeVar
 
+from msgspec import Struct
+
 from turnwire.context.chain import Context
 
-__all__ = ["Recent", "RecentContexts"]
+__all__ = ["Kept", "Recent", "RecentContexts"]
 
 T = TypeVar("T")
 
@@ -46,5 +48,17 @@ class Recent(Generic[T]):
         return len(self._known)
 
 
-class RecentContexts(Recent[Context]):
+class Kept(Struct, frozen=True, eq=False):
+    """The context of a stored response.
+
+    Attributes:
+        context: It, and all before it.
+        epoch: Of the store (`Store.epoch`), read before the response was seen to be there.
+    """
+
+    context: Context
+    epoch: bytes
+
+
+class RecentContexts(Recent[Kept]):
     """The contexts of the responses used last."""

@@ -108,6 +108,15 @@ class Store(Protocol):
         """
         ...
 
+    @property
+    def epoch(self) -> bytes:
+        """Changes before a deletion is acknowledged, by whichever process.
+
+        So what `get` found after the epoch was read is still there as long as the epoch is the
+        same. Costs nothing, unlike `get`.
+        """
+        ...
+
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """Return the turn, or None if it is unknown, deleted or another owner's."""
         ...

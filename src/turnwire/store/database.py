@@ -38,6 +38,7 @@ from turnwire.store.conversation_tables import (
     apply,
 )
 from turnwire.store.conversations import StoredConversation
+from turnwire.store.epoch import Epoch
 from turnwire.store.locks import RunnerLock
 from turnwire.store.statements import named, script
 
@@ -116,6 +117,9 @@ class Database:
         writer: Connection that `commit` uses.
         readers: Connections that reads use, at least 1.
         linger_sec: How long what a deleted turn added stays for turns in the making.
+
+    Attributes:
+        epoch: Ends with every commit that deletes a response.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class Database:
         linger_sec: float,
     ) -> None:
         self.path: Final = path
+        self.epoch: Final = Epoch(path)
         self.linger_sec: Final = linger_sec
         self._writer: Final = writer
         self._readers: Final = deque(readers)  # those at rest; its ends are thread-safe
@@ -151,13 +156,13 @@ class Database:
                     _prepare(opened[0], path)
             for reader in opened[1:]:
                 reader.execute("PRAGMA query_only = ON")
+            return cls(path, opened[0], opened[1:], linger_sec)
         except BaseException as error:
             for connection in opened:
                 connection.close()
             if isinstance(error, sqlite3.Error | OSError):
                 raise _explain(error, path) from error
             raise
-        return cls(path, opened[0], opened[1:], linger_sec)
 
     def commit(self, writes: Sequence[Write], now: float) -> Committed:
         """Apply all writes in one transaction; on return they are kept.
@@ -182,6 +187,8 @@ class Database:
             if isinstance(error, sqlite3.Error):
                 raise _explain(error, self.path) from error
             raise
+        if any(type(write) is Deletion for write in writes):
+            self.epoch.end()
         return Committed(outcomes, sweep_at)
 
     def get(self, owner: str, response_id: str) -> StoredTurn | None:
@@ -217,6 +224,7 @@ class Database:
         """Close every connection. No other method may be running, or be called afterwards."""
         for connection in (*self._readers, self._writer):
             connection.close()
+        self.epoch.close()
         self._lock.release()
 
     def _read(self, statement: str, owner: str, response_id: str) -> list[tuple[Any, ...]]:

@@ -51,6 +51,7 @@ class MemoryStore:
         self.linger_sec: Final = linger_sec
         self._clock: Final = clock
         self._closed = False
+        self._num_retired = 0
         self.conversations: Final = MemoryConversations(self.keep, self.end)
         # Every turn that something still needs, by id. A turn's role is where else its id is:
         # live (may be got), lingering (deleted not long ago), or only continued by others.
@@ -108,6 +109,11 @@ class MemoryStore:
         self._refuse_if_closed()
         return []
 
+    @property
+    def epoch(self) -> bytes:
+        """See `Store.epoch`."""
+        return b"%d" % self._num_retired
+
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
         self._refuse_if_closed()
@@ -152,6 +158,7 @@ class MemoryStore:
 
     def _retire(self, response_id: str) -> None:
         del self._live[response_id]
+        self._num_retired += 1
         self._running.discard(response_id)
         self._turns[response_id] = structs.replace(self._turns[response_id], response=b"")
         self._lingering[response_id] = self._clock() + self.linger_sec

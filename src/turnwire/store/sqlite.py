@@ -131,6 +131,12 @@ class SqliteStore:
         """See `Store.abandoned`."""
         return await self.read(self._database.abandoned)
 
+    @property
+    def epoch(self) -> bytes:
+        """See `Store.epoch`."""
+        self._refuse_if_closed()
+        return self._database.epoch.now()
+
     async def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
         return await self.read(self._database.get, owner, response_id)

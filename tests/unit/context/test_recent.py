@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from turnwire.context.chain import Context
-from turnwire.context.recent import Recent, RecentContexts
+from turnwire.context.recent import Kept, Recent, RecentContexts
+
+
+def kept() -> Kept:
+    return Kept(Context(None, []), b"epoch")
 
 
 def test_the_one_unused_for_longest_goes_first() -> None:
     """Reading counts as use."""
     recent = RecentContexts(max_contexts=2)
-    one, two, three = Context(None, []), Context(None, []), Context(None, [])
+    one, two, three = kept(), kept(), kept()
     recent.put("me", "1", one)
     recent.put("me", "2", two)
     recent.get("me", "1")
@@ -21,7 +25,7 @@ def test_the_one_unused_for_longest_goes_first() -> None:
 def test_owners_do_not_share() -> None:
     """The same id of another owner is another entry."""
     recent = RecentContexts()
-    recent.put("me", "1", Context(None, []))
+    recent.put("me", "1", kept())
     assert recent.get("you", "1") is None
 
 
@@ -35,7 +39,7 @@ def test_anything_may_be_remembered() -> None:
 def test_dropped_is_forgotten() -> None:
     """A deleted response's context does not stay behind."""
     recent = RecentContexts()
-    recent.put("me", "1", Context(None, []))
+    recent.put("me", "1", kept())
     recent.drop("me", "1")
     recent.drop("me", "2")
     assert (None, 0) == (recent.get("me", "1"), len(recent))

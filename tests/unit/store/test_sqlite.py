@@ -23,6 +23,11 @@ from turnwire.store.database import Committed, Database, Write
 from turnwire.store.sqlite import SqliteStore
 
 
+def epoch_of(path: Path) -> Path:
+    """The file that stays beside a database."""
+    return path.with_name(f"{path.name}.epoch")
+
+
 class SlowDatabase(Database):
     """A database whose commits wait until the test lets them go on, and may be told to fail."""
 
@@ -220,7 +225,7 @@ async def test_closing_finishes_what_was_begun(path: Path) -> None:
     await asyncio.gather(store.aclose(), store.aclose())
     await asyncio.gather(*puts)
     assert 9 == num_nodes(path)
-    assert [path] == list(path.parent.iterdir())
+    assert {path, epoch_of(path)} == set(path.parent.iterdir())
 
 
 async def test_closing_outlives_its_caller(path: Path) -> None:
@@ -236,7 +241,7 @@ async def test_closing_outlives_its_caller(path: Path) -> None:
         database.may_go_on.release()
         await store.aclose()
         await put
-        assert [path] == list(path.parent.iterdir())
+        assert {path, epoch_of(path)} == set(path.parent.iterdir())
 
 
 async def test_open_fails(tmp_path: Path) -> None:
@@ -399,4 +404,4 @@ async def test_a_killed_process_abandons_what_it_ran(path: Path) -> None:
     assert [make_turn("ours")] == await second.abandoned()
     assert await second.finish(make_turn("ours"))
     await second.aclose()
-    assert [path] == list(path.parent.iterdir())
+    assert {path, epoch_of(path)} == set(path.parent.iterdir())

@@ -22,22 +22,8 @@ LEAVES = frozenset(
 SAID = LEAVES | {"protocol"}
 MODELS = SAID | {"context", "engines", "hub", "model_config", "rendering"}
 ORDER = SAID | {"context", "session", "telemetry"}
-TURN = (
-    MODELS
-    | ORDER
-    | {
-        "admission",
-        "compaction",
-        "config",
-        "conversations",
-        "history",
-        "models",
-        "order",
-        "resent",
-        "running",
-        "store",
-    }
-)
+ASKED = MODELS | ORDER | {"compaction", "conversations", "history", "models", "order", "resent"}
+TURN = ASKED | {"admission", "asked", "config", "fault", "running", "store"}
 
 ALLOWED: dict[str, frozenset[str]] = {
     "turnwire": frozenset(),  # the package's own __init__: the version
@@ -69,6 +55,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "admission": LEAVES | {"models", "session"},
     "running": ORDER | {"order"},
     "compaction": MODELS | {"models", "telemetry"},
+    "fault": LEAVES | {"telemetry"},
+    "asked": ASKED,
     "turn": TURN,
     "server": TURN | {"turn"},
     "cli": TURN | {"server", "turn", "turnwire"},

@@ -1,4 +1,4 @@
-"""One turn: resolve, check, render, generate, emit, settle. The one place that joins the parts.
+"""One turn: ask, render, generate, emit, settle. The one place that joins the parts.
 
 The same pipeline serves plain JSON, SSE and WebSocket; a transport gives an `Order` and a
 `Sink`, and gets an `Ended`. Before `response.created` a fault is raised, for the transport to
@@ -12,59 +12,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, Struct
 
 from turnwire.admission import Slots
-from turnwire.compaction import (
-    Compacting,
-    Wanted,
-    prepare_summary,
-    question,
-    sum_up,
-    summary_settings,
-    wanted,
-)
+from turnwire.asked import Asked, Asking
+from turnwire.compaction import Compacting, Wanted, prepare_summary, sum_up
 from turnwire.context.chain import Context
-from turnwire.context.standing import NOTHING_STANDS, applied, stand
 from turnwire.context.window import fingerprint, user_messages
 from turnwire.conversations.keeper import Conversations, Talk
-from turnwire.errors import (
-    ConversationChanged,
-    ConversationLocked,
-    EngineError,
-    InvalidRequest,
-    PermissionDenied,
-    ServiceError,
-    StoreError,
-    WireError,
-)
-from turnwire.familiar import Familiar
+from turnwire.errors import EngineError, ServiceError, StoreError, WireError
+from turnwire.fault import engine_failed, response_code, told
 from turnwire.history import History, Put
 from turnwire.ids import item_id
-from turnwire.models.base import Model, Prepared, Settings
-from turnwire.models.registry import Offer, Registry
-from turnwire.models.takes import check_taken
+from turnwire.models.base import Model, Prepared
+from turnwire.models.registry import Registry
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
-from turnwire.protocol.codec import (
-    decode_items,
-    decode_tool_choice,
-    decode_tools,
-    echo,
-    encode_response,
-)
-from turnwire.protocol.compaction import take_trigger
+from turnwire.protocol.codec import echo, encode_response
 from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Summary
-from turnwire.protocol.media import check_media, media_in
-from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
-from turnwire.protocol.tools import ToolSet, join
-from turnwire.resent import Resent, Said
+from turnwire.protocol.items import Summary
+from turnwire.protocol.tools import ToolSet
+from turnwire.resent import Resent
 from turnwire.running import Running
 from turnwire.session.coalescer import Coalescer
 from turnwire.session.emitter import Emitter, ReasoningView
@@ -75,34 +48,6 @@ from turnwire.telemetry.metrics import Metrics
 __all__ = ["Summarised", "Turns"]
 
 log = get_logger()
-
-T = TypeVar("T")
-
-# Tokenising this much new input takes some milliseconds: a thread does it, other clients go on.
-LARGE_INPUT_CHARS: Final = 32_768
-# A schema takes about as long to compile as four times its text does to tokenise.
-COMPILED_CHARS_WEIGHT: Final = 4
-
-
-class _Resolved(Struct, frozen=True, eq=False):
-    """A turn whose parts were found; how long it is, nobody knows yet."""
-
-    request: CreateResponse  # with what its history sets in place of its own
-    model: Model
-    parent: Context | None
-    items: Sequence[Item]
-    settings: Settings
-    talk: Talk | None
-    said: Said | None  # where the input is a whole conversation
-    compaction: Wanted | None
-    num_new_chars: int  # about how much is to be rendered
-    given: Sequence[Item]  # as the request spells them
-    left_out: Sequence[str]  # types of the tools that its items add, but that are not offered
-
-    def summing_up(self) -> _Resolved:
-        """The same, to be answered with a summary; the question for it is still to be put."""
-        settings = summary_settings(self.settings, self.model.window)
-        return structs.replace(self, settings=settings)
 
 
 class _Started(Struct, frozen=True, eq=False):
@@ -142,7 +87,6 @@ class Turns:
         conversations: Conversations by name.
         resent: What is known of conversations that clients send in full.
         metrics: Where numbers go.
-        default_model: For requests without `model`, or None to refuse them.
         show_reasoning: Stream raw reasoning text to every client (a server option).
         running: What runs now.
     """
@@ -161,16 +105,19 @@ class Turns:
         max_in_flight_per_owner: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
+        """
+        Args:
+            default_model: For requests without `model`, or None to refuse them.
+        """
         self.registry: Final = registry
         self.history: Final = history
         self.conversations: Final = conversations
         self.resent: Final = resent
         self.metrics: Final = metrics
-        self.default_model: Final = default_model
         self.show_reasoning: Final = show_reasoning
         self.running: Final = Running(metrics, max_in_flight, max_in_flight_per_owner)
         self._slots: Final = Slots()
-        self._familiar: Final = Familiar()
+        self._asking: Final = Asking(registry, history, conversations, resent, default_model)
         self._now: Final = now
 
     async def run(self, order: Order, connect: Callable[[], Awaitable[Sink]]) -> Ended:
@@ -209,9 +156,9 @@ class Turns:
         """
         with self.running.enter(order) as entry:
             try:
-                asked = (await self._resolve(order)).summing_up()
+                asked = (await self._asking.find(order)).summing_up()
                 model, owner = asked.model, order.owner
-                prepared = await self._render(model.prepare, asked)
+                prepared = await asked.render(model.prepare)
                 report, context = prepared.report, prepared.context
                 self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
                 prepared = prepare_summary(model, context, asked.settings, instructions)
@@ -228,7 +175,7 @@ class Turns:
                 _uncancel()
                 raise order.stopped_by from None
             except EngineError as fault:
-                raise _engine_failed(model.name, fault) from fault
+                raise engine_failed(model.name, fault) from fault
             entry.status = "completed"
             self.metrics.tokens_used(
                 spent.num_prompt_tokens, spent.num_cached_tokens, spent.num_output_tokens
@@ -247,7 +194,7 @@ class Turns:
         conversation_id = self.conversations.id_of(conversation)
         return self.conversations.locks.exclusive(order.owner, conversation_id)
 
-    # -- resolve, check, render
+    # -- ask, render
 
     async def count(self, order: Order) -> int:
         """Return the `input_tokens` that `run` would report; nothing runs and nothing is kept.
@@ -256,130 +203,14 @@ class Turns:
             WireError: as `run` before `response.created`, but for what is too long or too much
                 at a time: that is counted all the same.
         """
-        asked = await self._resolve(order)
-        if asked.compaction is not None and asked.compaction.asked:
-            asked = structs.replace(asked.summing_up(), items=[*asked.items, question()])
-        return await self._render(asked.model.count, asked)
-
-    async def _resolve(self, order: Order) -> _Resolved:
-        request, clock = order.request, order.clock
-        _refuse_unsupported(request)
-        offer = self._offer(order)
-        model = offer.model
-        tools = decode_tools(request.tools, order.tools)
-        said: Said | None = None
-        talk: Talk | None = None
-        compact = False
-        if _is_whole(order):
-            check = partial(_check_media, model, "input")
-            said = await self.resent.read(order.owner, request.input, check, order.nearby)
-            if any(type(item) is CompactionTrigger for item in said.given):
-                said = None
-        if said is not None:
-            parent, before, opened, items = said.parent, said.parent, said.items, said.given
-            clock.mark("parse")
-            _require_something(order, nothing=parent is None and not items)
-        else:
-            parent, before, opened, items, talk, compact = await self._continued(order, model)
-        clock.mark("authorise")
-        before_now = parent.standing if parent is not None else NOTHING_STANDS
-        standing = stand(before_now, opened)
-        request = applied(standing, request, tools)
-        left_out = standing.tools.left_out[len(before_now.tools.left_out) :]
-        reasoning = request.reasoning
-        settings = Settings(
-            owner=order.owner,
-            instructions=request.instructions,
-            tools=tools,
-            added=standing.tools,
-            tool_choice=decode_tool_choice(request.tool_choice, join(tools, standing.tools)),
-            parallel_tool_calls=request.parallel_tool_calls is not False,
-            text_format=(request.text and request.text.format) or PlainTextFormat(),
-            effort=(reasoning and reasoning.effort) or offer.effort,
-            temperature=1.0 if request.temperature is None else request.temperature,
-            top_p=1.0 if request.top_p is None else request.top_p,
-            presence_penalty=request.presence_penalty or 0.0,
-            frequency_penalty=request.frequency_penalty or 0.0,
-            top_logprobs=request.wanted_logprobs,
-            max_output_tokens=offer.limit(request.max_output_tokens),
-            session=request.prompt_cache_key or "",
-            hints=request.metadata or {},
-            truncate=request.truncation == "auto",
-            warm_up=request.warm_up,
-        )
-        rendered = parent.num_chars if parent is not None and parent.view is not None else 0
-        if settings.truncate and model.window is not None and rendered > 2 * model.window:
-            rendered = 0  # it hardly fits, and is looked at again to find where to cut it
-        unrendered = (before.num_chars if before is not None else 0) - rendered
-        num_given = memoryview(request.input).nbytes if said is None else said.num_new_chars
-        num_new_chars = num_given + unrendered
-        formatted = isinstance(settings.text_format, JsonSchemaFormat)
-        if tools is not order.tools or standing is not before_now or formatted:
-            num_new_chars += self._num_compiled_chars(settings)
-        return _Resolved(
-            request,
-            model,
-            parent,
-            opened,
-            settings,
-            talk,
-            said,
-            wanted(request, compact, model),
-            num_new_chars,
-            items,
-            left_out,
-        )
-
-    async def _continued(
-        self, order: Order, model: Model
-    ) -> tuple[Context | None, Context | None, Sequence[Item], Sequence[Item], Talk | None, bool]:
-        """What a request goes on from.
-
-        Returns:
-            The context to go on from, all that is before the input, the input ready for a
-            context and as the request spells it, the conversation, and whether the input ends
-            with a `compaction_trigger`.
-        """
-        request, clock = order.request, order.clock
-        items, compact = take_trigger(decode_items(request.input))
-        clock.mark("parse")
-        parent = order.parent
-        parent_id = request.previous_response_id
-        talk: Talk | None = None
-        if request.conversation is not None:
-            talk = await self.conversations.resume(order.owner, request.conversation)
-            parent = talk.context
-        elif parent is None and parent_id is not None:
-            parent = await self.history.find(order.owner, parent_id)
-        nothing_before = talk.is_empty if talk is not None else parent is None
-        _require_something(order, nothing=nothing_before and not items)
-        stored = await self.history.referred(order.owner, items)
-        before = talk.seen() if talk is not None else parent
-        opened = self.history.open_items(order.owner, before, items, stored, order.nearby)
-        origin = "conversation" if talk is not None else "previous_response_id"
-        _check_media(model, origin, before, opened)
-        if talk is not None:
-            if request.store is not False:
-                opened = await self.conversations.admit(order.owner, talk, items, opened)
-            opened = [*talk.leading, *opened]
-        return parent, before, opened, items, talk, compact
-
-    def _num_compiled_chars(self, settings: Settings) -> int:
-        """About how much of the settings is new and has to be compiled, as characters of input."""
-        tools, form, choice = settings.all_tools, settings.text_format, settings.tool_choice
-        schema = bytes(form.schema) if isinstance(form, JsonSchemaFormat) else b""
-        how = (choice.mode, choice.allowed, settings.parallel_tool_calls, settings.effort)
-        if self._familiar.meet((tools.raw, schema, how)):
-            return 0
-        if tools.has_grammar:
-            return LARGE_INPUT_CHARS  # nobody knows
-        return COMPILED_CHARS_WEIGHT * (len(tools.raw) + len(schema))
+        asked = (await self._asking.find(order)).as_counted()
+        return await asked.render(asked.model.count)
 
     async def _start(self, order: Order) -> _Started:
-        asked = await self._resolve(order)
+        asked = await self._asking.find(order)
         model, settings = asked.model, asked.settings
         tools = settings.tools
-        prepared = await self._render(model.prepare, asked)
+        prepared = await asked.render(model.prepare)
         report, said = prepared.report, asked.said
         resent = said is not None and said.parent is not None
         reason = report.reason or ("resent" if resent else "")
@@ -407,14 +238,15 @@ class Turns:
         if asked.compaction is not None:
             prepared = await self._compacting(order, asked, asked.compaction, prepared, emitter)
         order.clock.mark("render")
-        with_past = resent or asked.talk is not None
-        return _Started(model, prepared, emitter, tools, response.store, asked.talk, with_past)
+        return _Started(
+            model, prepared, emitter, tools, response.store, asked.talk, asked.with_past
+        )
 
     async def _compacting(
-        self, order: Order, asked: _Resolved, wanted: Wanted, prepared: Prepared, emitter: Emitter
+        self, order: Order, asked: Asked, wanted: Wanted, prepared: Prepared, emitter: Emitter
     ) -> Prepared:
         model, owner = asked.model, order.owner
-        return await self._render(
+        return await asked.render(
             lambda *_: Compacting(
                 model,
                 prepared,
@@ -424,37 +256,8 @@ class Turns:
                 seal=lambda summary: self.history.seal_summary(owner, summary, model.name),
                 said=emitter.items,
                 metrics=self.metrics,
-            ),
-            asked,
-        )
-
-    def _offer(self, order: Order) -> Offer:
-        name = order.request.model or self.default_model
-        if not name:
-            raise InvalidRequest(
-                "Missing required parameter: 'model'.",
-                code="missing_required_parameter",
-                param="model",
             )
-        offer = self.registry.offer(name)
-        if order.models is not None and order.models.isdisjoint((name, offer.model.name)):
-            raise PermissionDenied(f"This key may not use the model {name!r}.", param="model")
-        return offer
-
-    async def _render(
-        self,
-        render: Callable[[Context | None, Sequence[Item], Settings], T],
-        asked: _Resolved,
-    ) -> T:
-        try:
-            if asked.num_new_chars < LARGE_INPUT_CHARS:
-                return render(asked.parent, asked.items, asked.settings)
-            return await asyncio.to_thread(render, asked.parent, asked.items, asked.settings)
-        except InvalidRequest as error:
-            where = _format_from(asked.given)
-            if where and (error.param or "").startswith("text.format"):
-                error.param = f"{where}.{error.param}"
-            raise
+        )
 
     def _reasoning_view(self, order: Order) -> ReasoningView:
         request = order.request
@@ -603,27 +406,15 @@ class Turns:
 
     async def _fail(self, order: Order, started: _Started, sink: Sink, fault: Exception) -> Ended:
         """End a response that began and cannot be completed; never quote an unforeseen error."""
-        emitter = started.emitter
-        error: WireError
-        match fault:
-            case ConnectionError() if not order.background:
-                raise fault  # the client is gone: nobody is there to be told
-            case WireError():
-                error = fault
-            case EngineError():
-                error = _engine_failed(emitter.response.model, fault)
-            case ConversationChanged() if started.talk is not None:
-                error = ConversationLocked(started.talk.base.id)
-            case StoreError():
-                log.error("store_failed", response_id=order.response_id, exc_info=fault)
-                error = ServiceError("The response could not be stored.")
-            case _:
-                log.error("turn_failed", response_id=order.response_id, exc_info=fault)
-                error = ServiceError("The server failed; its log says where.")
+        if isinstance(fault, ConnectionError) and not order.background:
+            raise fault  # the client is gone: nobody is there to be told
+        emitter, talk = started.emitter, started.talk
+        conversation = talk.base.id if talk is not None else None
+        error = told(fault, order.response_id, emitter.response.model, conversation)
         self.metrics.error(error.code)
         if order.transport in ("sse", "background"):
             sink.send([emitter.announce(error)])
-        failed = emitter.fail(_response_code(error), error.message)
+        failed = emitter.fail(response_code(error), error.message)
         return await self._end(order, started, sink, failed, error)
 
     async def _end(
@@ -645,94 +436,8 @@ class Turns:
         return Ended(response=terminal.response, error=error)
 
 
-def _engine_failed(model: str, fault: EngineError) -> ServiceError:
-    return ServiceError(f"The engine of {model!r} failed: {fault}")
-
-
 def _uncancel() -> None:
     """The current task was asked to end, and goes on."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
-
-
-def _response_code(error: WireError) -> str:
-    """The `error.code` of a failed response, which takes fewer codes than a refused request.
-
-    Strict clients know the codes of the official types only (protocol.md section 4); Codex
-    tells `context_length_exceeded` apart here as well.
-    """
-    if error.code in ("server_error", "rate_limit_exceeded", "context_length_exceeded"):
-        return error.code
-    if error.status == 429:
-        return "rate_limit_exceeded"
-    # 409: another process was faster at the conversation, for which there is no better code.
-    return "server_error" if error.status >= 500 or error.status == 409 else "invalid_prompt"
-
-
-def _check_media(model: Model, origin: str, before: Context | None, items: Sequence[Item]) -> None:
-    """Check the images and files of new items, and that the model takes those before them.
-
-    Raises:
-        InvalidRequest: as `check_media` and `check_taken`.
-    """
-    media = media_in(items)
-    check_media(media)
-    check_taken(model.name, model.takes, before, media, origin=origin)
-
-
-def _is_whole(order: Order) -> bool:
-    """Whether a request says everything itself, and goes on from nothing."""
-    request = order.request
-    return (
-        order.parent is None
-        and request.previous_response_id is None
-        and request.conversation is None
-    )
-
-
-def _require_something(order: Order, *, nothing: bool) -> None:
-    if nothing and not order.request.warm_up:
-        raise InvalidRequest(
-            "Nothing to answer: send `input`, or go on from `previous_response_id` or from a "
-            "`conversation`.",
-            code="missing_required_parameter",
-            param="input",
-        )
-
-
-def _refuse_unsupported(request: CreateResponse) -> None:
-    """Check for what this server does not do.
-
-    Raises:
-        InvalidRequest: `unsupported_parameter`, naming the field.
-    """
-    if request.previous_response_id is not None and request.conversation is not None:
-        raise InvalidRequest(
-            "Send `previous_response_id` or `conversation`, not both.",
-            code="invalid_value",
-            param="conversation",
-        )
-    for name, given in (
-        ("prompt", _given(request.prompt)),
-        ("moderation", _given(request.moderation)),
-    ):
-        if given:
-            raise InvalidRequest(
-                f"This server does not support `{name}`; leave it out.",
-                code="unsupported_parameter",
-                param=name,
-            )
-
-
-def _format_from(items: Sequence[Item]) -> str:
-    """The path of the last item that sets the text format, or ""."""
-    for index in range(len(items) - 1, -1, -1):
-        item = items[index]
-        if type(item) is ConfigurationUpdate and item.text is not None:
-            return f"input[{index}]"
-    return ""
-
-
-def _given(raw: Raw) -> bool:
-    return raw is not ABSENT and bytes(raw) not in (b"", b"null")

@@ -14,7 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from turnwire.session import emitter, lane, steering
+from turnwire.session import lane, stage, steering
 
 __all__ = ["PAGE", "draw", "main", "redraw"]
 
@@ -23,7 +23,7 @@ PAGE: Final = Path(__file__).parent.parent / "docs" / "reference" / "websocket.m
 Table = Mapping[tuple[Any, Any], Enum]
 TABLES: Final[Mapping[str, tuple[Enum, Table]]] = {
     "lane": (lane.State.IDLE, lane.TRANSITIONS),
-    "response": (emitter.Stage.NEW, emitter.TRANSITIONS),
+    "response": (stage.Stage.NEW, stage.TRANSITIONS),
     "steer": (steering.SteerState.ACCEPTED, steering.TRANSITIONS),
 }
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from turnwire.errors import Overloaded, TooManyRequests, WireError
 from turnwire.order import Order
-from turnwire.session.emitter import Stage
+from turnwire.session.stage import Stage
 from turnwire.telemetry.metrics import Metrics
 
 __all__ = ["Entry", "Running"]

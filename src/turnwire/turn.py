@@ -40,7 +40,8 @@ from turnwire.protocol.tools import ToolSet
 from turnwire.resent import Resent
 from turnwire.running import Running
 from turnwire.session.coalescer import Coalescer
-from turnwire.session.emitter import Emitter, ReasoningView
+from turnwire.session.emitter import Emitter
+from turnwire.session.reasoning import ReasoningView
 from turnwire.telemetry.clock import Stage as ClockStage
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics

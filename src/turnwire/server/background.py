@@ -25,9 +25,9 @@ from turnwire.protocol.events import (
     ResponseInProgress,
 )
 from turnwire.server.workers import ALONE, Workers
-from turnwire.session.emitter import Stage
 from turnwire.session.replay import EventLog
 from turnwire.session.retention import Retention
+from turnwire.session.stage import Stage
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns

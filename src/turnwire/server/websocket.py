@@ -43,7 +43,8 @@ from turnwire.session.actions import (
     SteerWaits,
 )
 from turnwire.session.connection import Connection, ConnectionLimits
-from turnwire.session.emitter import Emitter, Stage
+from turnwire.session.emitter import Emitter
+from turnwire.session.stage import Stage
 from turnwire.session.watch import Due, Pulse, Watch
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger

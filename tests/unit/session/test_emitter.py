@@ -30,7 +30,9 @@ from turnwire.protocol.codec import echo, encode_event
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
-from turnwire.session.emitter import Emitter, ReasoningView, Stage
+from turnwire.session.emitter import Emitter
+from turnwire.session.reasoning import ReasoningView
+from turnwire.session.stage import Stage
 
 SDK: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 

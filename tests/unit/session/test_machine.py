@@ -35,7 +35,9 @@ from turnwire.protocol.codec import echo, encode_event
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.session.connection import ConnectionLimits
-from turnwire.session.emitter import TRANSITIONS, Emitter, ReasoningView, Stage, Step
+from turnwire.session.emitter import Emitter
+from turnwire.session.reasoning import ReasoningView
+from turnwire.session.stage import TRANSITIONS, Stage, Step
 
 BAD_FRAMES = [
     (b"", "invalid_json", None),

@@ -43,11 +43,12 @@ from turnwire.server.compacting import CompactingApi
 from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
-from turnwire.server.faults import fault_middleware, stamp
+from turnwire.server.faults import fault_middleware, stamp_prepared
 from turnwire.server.heap import settle_heap
 from turnwire.server.http import Api
 from turnwire.server.local import local_guard
 from turnwire.server.openapi import document
+from turnwire.server.runner import Runner
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
@@ -164,43 +165,39 @@ class Server:
             middlewares.append(local_guard(cors.allows))
         if cors.is_on:
             middlewares.append(cors.middleware)
-        app = web.Application(
-            middlewares=middlewares,
-            client_max_size=self.config.server.max_body_bytes,
-        )
-        app.on_response_prepare.append(stamp)
+        app = web.Application(middlewares=middlewares)
+        app.on_response_prepare.append(stamp_prepared)
         app.on_response_prepare.append(self._api.tell_rates)
         app.on_response_prepare.append(cors.stamp)
         app.on_cleanup.append(self._cleanup)
-        api, stored, expect = self._api, self._stored, self._bodies.expect
+        for route in self._routes():
+            route.kwargs["expect_handler"] = self._bodies.expect
+            app.add_routes([route])
+        return app
+
+    def _routes(self) -> list[web.RouteDef]:
+        api, stored = self._api, self._stored
 
         def at_home(handler: Handler) -> Handler:
             return self._siblings.at_home(handler, stored.lives_in_memory)
 
-        app.add_routes(
-            [
-                web.post("/v1/responses", self._create, expect_handler=expect),
-                web.get("/v1/responses", self._connect, allow_head=False),
-                web.post(
-                    "/v1/responses/input_tokens",
-                    self._counting.input_tokens,
-                    expect_handler=expect,
-                ),
-                web.post("/v1/responses/compact", self._compact, expect_handler=expect),
-                web.get(STORED, at_home(stored.retrieve), allow_head=False),
-                web.delete(STORED, at_home(stored.delete)),
-                web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
-                web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
-                *self._conversations.routes(),
-                web.get("/v1/models", api.models, allow_head=False),
-                web.get("/v1/models/{id}", api.model, allow_head=False),
-                web.get("/health", self._health),
-                web.get("/ready", self._ready),
-                web.get("/metrics", self._metrics),
-                web.get("/openapi.json", self._openapi),
-            ]
-        )
-        return app
+        return [
+            web.post("/v1/responses", self._create),
+            web.get("/v1/responses", self._connect, allow_head=False),
+            web.post("/v1/responses/input_tokens", self._counting.input_tokens),
+            web.post("/v1/responses/compact", self._compact),
+            web.get(STORED, at_home(stored.retrieve), allow_head=False),
+            web.delete(STORED, at_home(stored.delete)),
+            web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
+            web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
+            *self._conversations.routes(),
+            web.get("/v1/models", api.models, allow_head=False),
+            web.get("/v1/models/{id}", api.model, allow_head=False),
+            web.get("/health", self._health),
+            web.get("/ready", self._ready),
+            web.get("/metrics", self._metrics),
+            web.get("/openapi.json", self._openapi),
+        ]
 
     async def recover(self) -> None:
         """Give an end to the responses that another process was running when it ended.
@@ -401,7 +398,7 @@ async def serve(
     store = await _store(config)
     server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
-    runner = web.AppRunner(
+    runner = Runner(
         server.app(),
         access_log=None,
         handler_cancellation=True,

@@ -210,9 +210,10 @@ async def test_killed_with_responses_running(tmp_path: Path) -> None:
             async with connect(again_url) as wire:
                 gone = await wire.request("GET", f"/v1/responses/{unstored['id']}")
                 assert 404 == gone.status
-                elsewhere = await wire.request("POST", f"{path}/cancel")
-                assert 400 == elsewhere.status
-                assert "another server" in elsewhere.error()["message"]
+                for method, rest in (("POST", "/cancel"), ("GET", "?stream=true")):
+                    elsewhere = await wire.request(method, f"{path}{rest}")
+                    assert 400 == elsewhere.status
+                    assert "another server" in elsewhere.error()["message"]
         assert "cancelled" == (await request(url, "POST", f"{path}/cancel"))["status"]
         living.kill()
         await living.wait()

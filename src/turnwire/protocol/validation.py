@@ -116,6 +116,8 @@ def explain(fault: Exception, document: Document, type_: Any, param: str = "") -
         type_: The type it was decoded as; allowed values are looked up in it.
         param: Path of `document` in the request, or "" if it is the request.
     """
+    if document == b"":
+        return InvalidJson("The text is empty; it must be a JSON object.")
     if not isinstance(fault, msgspec.ValidationError):
         return _not_json(fault)
     complaint = COMPLAINT.match(str(fault))

@@ -166,10 +166,14 @@ def _not_streamable(about: Outline, *, kept: bool) -> InvalidRequest:
         why = "it was not created with background=true"
     elif kept:
         why = "it was not created with stream=true"
+    elif about.running:
+        return _elsewhere("stream")
     else:
         why = "its events are no longer kept, or it was not created with stream=true"
     return InvalidRequest(f"This response cannot be streamed because {why}.", param="stream")
 
 
-def _elsewhere() -> InvalidRequest:
-    return InvalidRequest("This response runs on another server that shares the store; ask there.")
+def _elsewhere(param: str | None = None) -> InvalidRequest:
+    return InvalidRequest(
+        "This response runs on another server that shares the store; ask there.", param=param
+    )

@@ -132,7 +132,7 @@ def test_every_pattern_is_met() -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty; it must be a JSON object"),
         (b"{", "not valid JSON"),
         (b'{"whole":16}x', "not valid JSON"),
         (b'{"whole":1', "not valid JSON"),

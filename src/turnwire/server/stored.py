@@ -101,7 +101,8 @@ class StoredApi:
         if about.running:
             raise _elsewhere()
         if about.status != "cancelled":
-            raise InvalidRequest(f"Cannot cancel a {about.status} response.")
+            article = "an" if about.status == "incomplete" else "a"
+            raise InvalidRequest(f"Cannot cancel {article} {about.status} response.")
         return json_answer(response)
 
     async def delete(self, request: web.Request) -> web.Response:

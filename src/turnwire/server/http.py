@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from msgspec.json import encode
 
 from turnwire.errors import NotFound
@@ -23,7 +23,7 @@ from turnwire.server.bodies import Bodies
 from turnwire.server.obfuscation import obfuscated
 from turnwire.server.rates import rate_headers
 from turnwire.server.replay import replay
-from turnwire.server.streams import STREAM_HEADERS, Streams
+from turnwire.server.streams import Streams, is_chunked
 from turnwire.server.writer import Frame, Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
@@ -118,27 +118,18 @@ class Api:
         return json_answer(run.accepted.result())  # queued, however far it has come since
 
     async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
-        answer = web.StreamResponse(headers=STREAM_HEADERS)
-        chunked = request.version >= HttpVersion11
-        frame: Frame = sse_chunk if chunked else sse_frame
+        frame: Frame = sse_chunk if is_chunked(request) else sse_frame
         if order.request.obfuscated:
             frame = obfuscated(frame)
-        with ExitStack() as watch:
+        answer = self._streams.answer(request, frame)
+        async with AsyncExitStack() as stack:
 
             async def connect() -> Outbox:
                 # Only now: until the turn has passed its checks, a refusal is plain HTTP.
-                await answer.prepare(request)
-                request.writer.send_headers()
-                transport = request.transport
-                if transport is None:
-                    raise ConnectionResetError("the client is gone")
-                outbox = Outbox(transport, request.writer, frame)
-                watch.enter_context(self._streams.watched(outbox, chunked=chunked))
-                return outbox
+                return (await stack.enter_async_context(answer)).outbox
 
             await self._turns.run(order, connect)
-        await answer.write_eof()
-        return answer
+        return answer.response
 
     async def tell_rates(self, request: web.Request, response: web.StreamResponse) -> None:
         """Put the owner's limit on an answer that is about to be sent."""

@@ -17,7 +17,6 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
-    HttpVersion11,
     UnixConnector,
     web,
 )
@@ -26,8 +25,8 @@ from msgspec import Struct
 from yarl import URL
 
 from turnwire.ids import new_id
-from turnwire.server.streams import STREAM_HEADERS, Streams
-from turnwire.server.writer import Outbox, http_chunk, sse_frame
+from turnwire.server.streams import StreamedAnswer, Streams
+from turnwire.server.writer import http_chunk
 
 __all__ = ["ALONE", "Siblings", "Workers"]
 
@@ -125,32 +124,24 @@ class Siblings:
         if theirs.content_type != "text/event-stream":
             kept = {name: theirs.headers[name] for name in PASSED_BACK if name in theirs.headers}
             return web.Response(body=await theirs.read(), status=theirs.status, headers=kept)
-        answer = web.StreamResponse(headers=STREAM_HEADERS)
-        await answer.prepare(request)
-        request.writer.send_headers()
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the reader is gone")
-        chunked = request.version >= HttpVersion11
-        outbox = Outbox(transport, request.writer, sse_frame)
-        try:
-            with self._streams.watched(outbox, chunked=chunked):
-                await _copy(theirs, outbox, chunked=chunked)
-        except ClientError as error:
-            outbox.abort()  # half a stream must not look whole
-            raise ConnectionAbortedError("the other worker is gone") from error
-        await answer.write_eof()
-        return answer
+        async with self._streams.answer(request) as answer:
+            try:
+                await _copy(theirs, answer)
+            except ClientError as error:
+                answer.outbox.abort()  # half a stream must not look whole
+                raise ConnectionAbortedError("the other worker is gone") from error
+        return answer.response
 
 
-async def _copy(theirs: ClientResponse, outbox: Outbox, *, chunked: bool) -> None:
+async def _copy(theirs: ClientResponse, answer: StreamedAnswer) -> None:
     """Write the other worker's chunks, each as one of ours."""
+    outbox = answer.outbox
     frame = b""
     async for data, is_whole in theirs.content.iter_chunks():
         frame += data
         if not is_whole:
             continue
-        outbox.write(http_chunk(frame) if chunked else frame)
+        outbox.write(http_chunk(frame) if answer.chunked else frame)
         frame = b""
         if outbox.congested:
             await outbox.drain()

@@ -26,7 +26,7 @@ from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
 from turnwire.engines.sim import SIM_PROFILES
-from turnwire.errors import ConfigError, Overloaded, TooManyRequests
+from turnwire.errors import ConfigError, Overloaded, TooManyRequests, UpgradeRequired
 from turnwire.history import History
 from turnwire.hub import Progress
 from turnwire.models.base import Model
@@ -52,7 +52,7 @@ from turnwire.server.runner import Runner
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
-from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
+from turnwire.server.websocket import Socket, SocketSettings
 from turnwire.server.workers import ALONE, Siblings, Workers
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch

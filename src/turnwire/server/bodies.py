@@ -10,44 +10,22 @@ from typing import Final
 
 from aiohttp import HttpVersion11, StreamReader, web
 
-from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge
+from turnwire.errors import (
+    ExpectationFailed,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from turnwire.server.compression import CODINGS, BrokenBody, TooMuch, decompressed
 from turnwire.server.faults import answer
 
-__all__ = [
-    "Bodies",
-    "ExpectationFailed",
-    "RequestTimeout",
-    "UnsupportedMediaType",
-    "coding_of",
-    "require_json",
-]
+__all__ = ["Bodies", "coding_of", "require_json"]
 
 STALLED_SEC: Final = 60.0
 """As for a client that does not read (`websocket.stalled_sec`): slow networks stop for seconds."""
 
 CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
-
-
-class UnsupportedMediaType(ClientError):
-    """The body is of a kind, or compressed in a way, that is not taken."""
-
-    status = 415
-    default_code = "unsupported_media_type"
-
-
-class ExpectationFailed(ClientError):
-    """The header `Expect` asks for something else than 100-continue."""
-
-    status = 417
-    default_code = "invalid_request"
-
-
-class RequestTimeout(ClientError):
-    """The rest of a body does not come."""
-
-    status = 408
-    default_code = "request_timeout"
 
 
 def require_json(content_type: str | None) -> None:

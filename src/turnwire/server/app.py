@@ -61,6 +61,7 @@ from turnwire.store.conversations import ConversationStore
 from turnwire.store.memory import MemoryStore
 from turnwire.store.sqlite import SqliteStore
 from turnwire.telemetry import logs
+from turnwire.telemetry.gathered import gathered
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
@@ -154,6 +155,7 @@ class Server:
         self._stored: Final = StoredApi(
             history, self._background, self._authenticator, self._streams
         )
+        self._workers: Final = workers
         self._siblings: Final = Siblings(workers, self._streams)
         self._conversations: Final = ConversationApi(conversations, self._authenticator, bodies)
 
@@ -288,6 +290,13 @@ class Server:
         return json_answer(self._document)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        text = self._measure()
+        workers = self._workers
+        if workers.count > 1 and not self._siblings.are_asking(request):
+            text = gathered({workers.index: text, **await self._siblings.glance(request.path)})
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    def _measure(self) -> bytes:
         metrics = self.metrics
         queued = sum(one.connection.num_queued for one in self._sockets)
         metrics.lanes_queued.set(queued)
@@ -296,7 +305,7 @@ class Server:
             model = self.registry.get(name)
             metrics.engine_slots(name, "running", model.num_running)
             metrics.engine_slots(name, "waiting", model.num_waiting)
-        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        return metrics.render()
 
     async def _cleanup(self, app: web.Application) -> None:
         await self._background.aclose()

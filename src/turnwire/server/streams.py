@@ -147,6 +147,8 @@ class StreamedAnswer:
             ConnectionError: the reader is gone.
         """
         request = self._request
+        if not self.chunked:
+            self.response.force_close()  # also where the client would keep it: this is the end
         await self.response.prepare(request)
         request.writer.send_headers()  # the library would wait for a first write of its own
         transport = request.transport

@@ -45,8 +45,9 @@ from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
 from turnwire.server.faults import fault_middleware, stamp_prepared
 from turnwire.server.heap import settle_heap
-from turnwire.server.http import Api
+from turnwire.server.http import CreatingApi
 from turnwire.server.local import local_guard
+from turnwire.server.models import ModelsApi
 from turnwire.server.openapi import document
 from turnwire.server.runner import Runner
 from turnwire.server.shutdown import drain
@@ -139,7 +140,7 @@ class Server:
         self._background: Final = Background(
             self._turns, history, self.metrics, config.background, workers
         )
-        self._api: Final = Api(
+        self._creating: Final = CreatingApi(
             self._turns,
             self._authenticator,
             self.metrics,
@@ -147,6 +148,7 @@ class Server:
             self._streams,
             self._background,
         )
+        self._models: Final = ModelsApi(self.registry, self._authenticator)
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._compacting: Final = CompactingApi(
             self._turns, self._authenticator, self.metrics, bodies
@@ -169,7 +171,7 @@ class Server:
             middlewares.append(cors.middleware)
         app = web.Application(middlewares=middlewares)
         app.on_response_prepare.append(stamp_prepared)
-        app.on_response_prepare.append(self._api.tell_rates)
+        app.on_response_prepare.append(self._creating.tell_rates)
         app.on_response_prepare.append(cors.stamp)
         app.on_cleanup.append(self._cleanup)
         for route in self._routes():
@@ -178,7 +180,7 @@ class Server:
         return app
 
     def _routes(self) -> list[web.RouteDef]:
-        api, stored = self._api, self._stored
+        stored, models = self._stored, self._models
 
         def at_home(handler: Handler) -> Handler:
             return self._siblings.at_home(handler, stored.lives_in_memory)
@@ -193,8 +195,8 @@ class Server:
             web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
             web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
             *self._conversations.routes(),
-            web.get("/v1/models", api.models, allow_head=False),
-            web.get("/v1/models/{id}", api.model, allow_head=False),
+            web.get("/v1/models", models.models, allow_head=False),
+            web.get("/v1/models/{id}", models.model, allow_head=False),
             web.get("/health", self._health),
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
@@ -235,14 +237,14 @@ class Server:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
-        return await self._api.create(request)
+        return await self._creating.create(request)
 
     async def _compact(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
         return await self._compacting.compact(request)
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
-        caller = self._api.caller(request)
+        caller = self._authenticator.caller(request.headers)
         self._refuse_when_draining()
         self._refuse_too_many(caller)
         if not self.config.websocket.enabled:

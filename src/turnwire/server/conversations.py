@@ -128,11 +128,11 @@ class ConversationApi:
         return _answer(left)
 
     def _owner(self, request: web.Request) -> str:
-        return self._authenticator.authenticate(request.headers.get("Authorization")).owner
+        return self._authenticator.caller(request.headers).owner
 
     def _keeper(self, request: web.Request) -> str:
         """The owner, if it may have something stored."""
-        caller = self._authenticator.authenticate(request.headers.get("Authorization"))
+        caller = self._authenticator.caller(request.headers)
         caller.require_storing()
         return caller.owner
 

@@ -58,7 +58,7 @@ class StoredApi:
         self._streams: Final = streams
 
     def _owner(self, request: web.Request) -> str:
-        return self._authenticator.authenticate(request.headers.get("Authorization")).owner
+        return self._authenticator.caller(request.headers).owner
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/responses/{id}."""

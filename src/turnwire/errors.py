@@ -11,8 +11,12 @@
     │   ├── InvalidApiKey            401 invalid_api_key
     │   ├── PermissionDenied         403 permission_denied
     │   ├── NotFound                 404 not_found
+    │   ├── RequestTimeout           408 request_timeout
     │   ├── ConversationLocked       409 conversation_locked
     │   ├── PayloadTooLarge          413 payload_too_large
+    │   ├── UnsupportedMediaType     415 unsupported_media_type
+    │   ├── ExpectationFailed        417 invalid_request
+    │   ├── UpgradeRequired          426 upgrade_required
     │   └── TooManyRequests          429, the code says which limit
     ├── ServiceError                 the server cannot serve it now (5xx)
     │   └── Overloaded               503 server_is_overloaded
@@ -44,6 +48,7 @@ __all__ = [
     "ConversationLocked",
     "EngineError",
     "EngineUnavailable",
+    "ExpectationFailed",
     "InvalidApiKey",
     "InvalidJson",
     "InvalidRequest",
@@ -56,12 +61,15 @@ __all__ = [
     "PayloadTooLarge",
     "PermissionDenied",
     "PreviousResponseNotFound",
+    "RequestTimeout",
     "ResponseNotCompleted",
     "SealError",
     "ServiceError",
     "StoreError",
     "TooManyRequests",
     "TurnwireError",
+    "UnsupportedMediaType",
+    "UpgradeRequired",
     "WireError",
 ]
 
@@ -184,6 +192,13 @@ class NotFound(ClientError):
     default_code = "not_found"
 
 
+class RequestTimeout(ClientError):
+    """The rest of a body did not come."""
+
+    status = 408
+    default_code = "request_timeout"
+
+
 class ConversationLocked(ClientError):
     """A response is being made for the conversation, and only one may be at a time."""
 
@@ -205,6 +220,27 @@ class PayloadTooLarge(ClientError):
 
     status = 413
     default_code = "payload_too_large"
+
+
+class UnsupportedMediaType(ClientError):
+    """The body is of a kind, or compressed in a way, that is not taken."""
+
+    status = 415
+    default_code = "unsupported_media_type"
+
+
+class ExpectationFailed(ClientError):
+    """The header `Expect` asks for something else than 100-continue."""
+
+    status = 417
+    default_code = "invalid_request"
+
+
+class UpgradeRequired(ClientError):
+    """GET /v1/responses without an Upgrade header, or where WebSocket mode is off."""
+
+    status = 426
+    default_code = "upgrade_required"
 
 
 class TooManyRequests(ClientError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from openai import AsyncOpenAI, ConflictError, NotFoundError
@@ -174,6 +175,18 @@ async def test_bad_queries(http: HttpConnection, query: str, param: str) -> None
     path = await begin(http, USER)
     answer = await http.request("GET", f"{path}/items?{query}")
     assert (400, param) == (answer.status, answer.error()["param"])
+
+
+@pytest.mark.parametrize("item_id", ["msg_{1}", "a/b", "a?b", "..", "50%", "é"])
+async def test_ids_of_a_client(http: HttpConnection, item_id: str) -> None:
+    """An item under any id that is kept can be read, listed from, and removed."""
+    path = await begin(http, named(item_id), named("last"))
+    item = f"{path}/items/{quote(item_id, safe='')}"
+    assert item_id == (await http.request("GET", item)).json()["id"]
+    page = await listed(http, path, f"order=asc&after={quote(item_id, safe='')}")
+    assert "last" == page["first_id"]
+    assert 200 == (await http.request("DELETE", item)).status
+    assert ["last"] == [one["id"] for one in (await listed(http, path))["data"]]
 
 
 async def test_delete_an_item(http: HttpConnection) -> None:

@@ -146,9 +146,12 @@ async def test_sse_of_a_failure_ends_too(http: HttpConnection) -> None:
     assert ["error", "response.failed"] == types[-2:]
 
 
-async def test_sse_for_an_old_client(server: Serving) -> None:
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+async def test_sse_for_an_old_client(server: Serving, connection: str) -> None:
     """HTTP/1.0 has no chunks: the same frames, and the end of the connection is the end."""
-    request = write_request("POST", "/v1/responses", STREAMED).replace(b"HTTP/1.1", b"HTTP/1.0")
+    headers = {"Connection": connection}
+    request = write_request("POST", "/v1/responses", STREAMED, headers)
+    request = request.replace(b"HTTP/1.1", b"HTTP/1.0")
     async with connect(server.url) as wire:
         await wire.send(request)
         answer = await wire.read_all()

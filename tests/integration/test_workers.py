@@ -114,6 +114,26 @@ async def test_owners_and_keys(pair: Pair) -> None:
     assert 200 == (await ask(pair.there, "POST", f"{response_id}/cancel"))[0]
 
 
+async def test_metrics(pair: Pair) -> None:
+    """Whichever worker is asked tells the numbers of all, each under the worker's own."""
+    assert 200 == (await pair.here.create(bearer(ALICE), model="sim", input="Hello")).status
+    for wire in (pair.here, pair.there):
+        told = (await wire.request("GET", "/metrics")).body.decode().splitlines()
+        completed = 'turnwire_responses_total{worker="%d",status="completed",transport="http"} 1.0'
+        assert completed % 0 in told
+        assert completed % 1 not in told
+        for worker in (0, 1):
+            assert f'turnwire_responses_in_flight{{worker="{worker}"}} 0.0' in told
+
+
+async def test_metrics_of_who_is_left(pair: Pair, tmp_path: Path) -> None:
+    """A worker that does not answer is left out."""
+    Workers(1, 2, tmp_path).socket(1).unlink()
+    told = (await pair.here.request("GET", "/metrics")).body.decode().splitlines()
+    assert 'turnwire_responses_in_flight{worker="0"} 0.0' in told
+    assert 'turnwire_responses_in_flight{worker="1"} 0.0' not in told
+
+
 async def test_what_nobody_knows(pair: Pair) -> None:
     """Unknown ids are a 404 from any worker, and odd ones are no trouble."""
     for wire in (pair.here, pair.there):
@@ -210,9 +230,10 @@ async def test_killed_with_responses_running(tmp_path: Path) -> None:
             async with connect(again_url) as wire:
                 gone = await wire.request("GET", f"/v1/responses/{unstored['id']}")
                 assert 404 == gone.status
-                elsewhere = await wire.request("POST", f"{path}/cancel")
-                assert 400 == elsewhere.status
-                assert "another server" in elsewhere.error()["message"]
+                for method, rest in (("POST", "/cancel"), ("GET", "?stream=true")):
+                    elsewhere = await wire.request(method, f"{path}{rest}")
+                    assert 400 == elsewhere.status
+                    assert "another server" in elsewhere.error()["message"]
         assert "cancelled" == (await request(url, "POST", f"{path}/cancel"))["status"]
         living.kill()
         await living.wait()

@@ -17,6 +17,7 @@ from turnwire.protocol.requests import ABSENT, Metadata
 from turnwire.protocol.validation import FAULTS, CheckedDecoder, explain
 
 __all__ = [
+    "CONVERSATION_ID",
     "MAX_ITEMS_PER_CALL",
     "Conversation",
     "DeletedConversation",

@@ -74,6 +74,8 @@ BOUNDS: Final = {">=": "at least", ">": "more than", "<=": "at most", "<": "less
 
 # Longer values are described, not quoted.
 MAX_QUOTED_CHARS: Final = 40
+# The elements of what is longer are not counted either: a million pairs take a second.
+MAX_COUNTED_BYTES: Final = 65_536
 
 _OBJECT: Final = Decoder(dict[str, Raw])
 _ARRAY: Final = Decoder(list[Raw])
@@ -116,6 +118,8 @@ def explain(fault: Exception, document: Document, type_: Any, param: str = "") -
         type_: The type it was decoded as; allowed values are looked up in it.
         param: Path of `document` in the request, or "" if it is the request.
     """
+    if document == b"":
+        return InvalidJson("The text is empty; it must be a JSON object.")
     if not isinstance(fault, msgspec.ValidationError):
         return _not_json(fault)
     complaint = COMPLAINT.match(str(fault))
@@ -218,6 +222,7 @@ def _describe(value: Raw | None) -> str:
     if value is None:
         return "nothing"
     text = bytes(value)
+    large = len(text) > MAX_COUNTED_BYTES
     match text[:1]:
         case b'"':
             decoded = msgspec.json.decode(text, type=str)
@@ -225,9 +230,9 @@ def _describe(value: Raw | None) -> str:
                 return f"'{decoded}'"
             return f"a string of {len(decoded)} characters"
         case b"[":
-            return f"an array of {len(_ARRAY.decode(text))} elements"
+            return "a large array" if large else f"an array of {len(_ARRAY.decode(text))} elements"
         case b"{":
-            return f"an object of {len(_OBJECT.decode(text))} pairs"
+            return "a large object" if large else f"an object of {len(_OBJECT.decode(text))} pairs"
         case _:
             return text[:MAX_QUOTED_CHARS].decode()
 

@@ -26,7 +26,7 @@ from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
 from turnwire.engines.sim import SIM_PROFILES
-from turnwire.errors import ConfigError, Overloaded, TooManyRequests
+from turnwire.errors import ConfigError, Overloaded, TooManyRequests, UpgradeRequired
 from turnwire.history import History
 from turnwire.hub import Progress
 from turnwire.models.base import Model
@@ -43,15 +43,17 @@ from turnwire.server.compacting import CompactingApi
 from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
-from turnwire.server.faults import fault_middleware, stamp
+from turnwire.server.faults import fault_middleware, stamp_prepared
 from turnwire.server.heap import settle_heap
-from turnwire.server.http import Api
+from turnwire.server.http import CreatingApi
 from turnwire.server.local import local_guard
+from turnwire.server.models import ModelsApi
 from turnwire.server.openapi import document
+from turnwire.server.runner import Runner
 from turnwire.server.shutdown import drain
 from turnwire.server.stored import StoredApi
 from turnwire.server.streams import Streams
-from turnwire.server.websocket import Socket, SocketSettings, UpgradeRequired
+from turnwire.server.websocket import Socket, SocketSettings
 from turnwire.server.workers import ALONE, Siblings, Workers
 from turnwire.session.connection import ConnectionLimits
 from turnwire.session.watch import Watch
@@ -60,6 +62,7 @@ from turnwire.store.conversations import ConversationStore
 from turnwire.store.memory import MemoryStore
 from turnwire.store.sqlite import SqliteStore
 from turnwire.telemetry import logs
+from turnwire.telemetry.gathered import gathered
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
@@ -137,7 +140,7 @@ class Server:
         self._background: Final = Background(
             self._turns, history, self.metrics, config.background, workers
         )
-        self._api: Final = Api(
+        self._creating: Final = CreatingApi(
             self._turns,
             self._authenticator,
             self.metrics,
@@ -145,6 +148,7 @@ class Server:
             self._streams,
             self._background,
         )
+        self._models: Final = ModelsApi(self.registry, self._authenticator)
         self._counting: Final = CountingApi(self._turns, self._authenticator, bodies)
         self._compacting: Final = CompactingApi(
             self._turns, self._authenticator, self.metrics, bodies
@@ -153,6 +157,7 @@ class Server:
         self._stored: Final = StoredApi(
             history, self._background, self._authenticator, self._streams
         )
+        self._workers: Final = workers
         self._siblings: Final = Siblings(workers, self._streams)
         self._conversations: Final = ConversationApi(conversations, self._authenticator, bodies)
 
@@ -164,43 +169,39 @@ class Server:
             middlewares.append(local_guard(cors.allows))
         if cors.is_on:
             middlewares.append(cors.middleware)
-        app = web.Application(
-            middlewares=middlewares,
-            client_max_size=self.config.server.max_body_bytes,
-        )
-        app.on_response_prepare.append(stamp)
-        app.on_response_prepare.append(self._api.tell_rates)
+        app = web.Application(middlewares=middlewares)
+        app.on_response_prepare.append(stamp_prepared)
+        app.on_response_prepare.append(self._creating.tell_rates)
         app.on_response_prepare.append(cors.stamp)
         app.on_cleanup.append(self._cleanup)
-        api, stored, expect = self._api, self._stored, self._bodies.expect
+        for route in self._routes():
+            route.kwargs["expect_handler"] = self._bodies.expect
+            app.add_routes([route])
+        return app
+
+    def _routes(self) -> list[web.RouteDef]:
+        stored, models = self._stored, self._models
 
         def at_home(handler: Handler) -> Handler:
             return self._siblings.at_home(handler, stored.lives_in_memory)
 
-        app.add_routes(
-            [
-                web.post("/v1/responses", self._create, expect_handler=expect),
-                web.get("/v1/responses", self._connect, allow_head=False),
-                web.post(
-                    "/v1/responses/input_tokens",
-                    self._counting.input_tokens,
-                    expect_handler=expect,
-                ),
-                web.post("/v1/responses/compact", self._compact, expect_handler=expect),
-                web.get(STORED, at_home(stored.retrieve), allow_head=False),
-                web.delete(STORED, at_home(stored.delete)),
-                web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
-                web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
-                *self._conversations.routes(),
-                web.get("/v1/models", api.models, allow_head=False),
-                web.get("/v1/models/{id}", api.model, allow_head=False),
-                web.get("/health", self._health),
-                web.get("/ready", self._ready),
-                web.get("/metrics", self._metrics),
-                web.get("/openapi.json", self._openapi),
-            ]
-        )
-        return app
+        return [
+            web.post("/v1/responses", self._create),
+            web.get("/v1/responses", self._connect, allow_head=False),
+            web.post("/v1/responses/input_tokens", self._counting.input_tokens),
+            web.post("/v1/responses/compact", self._compact),
+            web.get(STORED, at_home(stored.retrieve), allow_head=False),
+            web.delete(STORED, at_home(stored.delete)),
+            web.post("/v1/responses/{id}/cancel", at_home(stored.cancel)),
+            web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
+            *self._conversations.routes(),
+            web.get("/v1/models", models.models, allow_head=False),
+            web.get("/v1/models/{id}", models.model, allow_head=False),
+            web.get("/health", self._health),
+            web.get("/ready", self._ready),
+            web.get("/metrics", self._metrics),
+            web.get("/openapi.json", self._openapi),
+        ]
 
     async def recover(self) -> None:
         """Give an end to the responses that another process was running when it ended.
@@ -236,14 +237,14 @@ class Server:
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
-        return await self._api.create(request)
+        return await self._creating.create(request)
 
     async def _compact(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()
         return await self._compacting.compact(request)
 
     async def _connect(self, request: web.Request) -> web.StreamResponse:
-        caller = self._api.caller(request)
+        caller = self._authenticator.caller(request.headers)
         self._refuse_when_draining()
         self._refuse_too_many(caller)
         if not self.config.websocket.enabled:
@@ -291,6 +292,13 @@ class Server:
         return json_answer(self._document)
 
     async def _metrics(self, request: web.Request) -> web.Response:
+        text = self._measure()
+        workers = self._workers
+        if workers.count > 1 and not self._siblings.are_asking(request):
+            text = gathered({workers.index: text, **await self._siblings.glance(request.path)})
+        return web.Response(body=text, headers={"Content-Type": CONTENT_TYPE})
+
+    def _measure(self) -> bytes:
         metrics = self.metrics
         queued = sum(one.connection.num_queued for one in self._sockets)
         metrics.lanes_queued.set(queued)
@@ -299,7 +307,7 @@ class Server:
             model = self.registry.get(name)
             metrics.engine_slots(name, "running", model.num_running)
             metrics.engine_slots(name, "waiting", model.num_waiting)
-        return web.Response(body=metrics.render(), headers={"Content-Type": CONTENT_TYPE})
+        return metrics.render()
 
     async def _cleanup(self, app: web.Application) -> None:
         await self._background.aclose()
@@ -401,7 +409,7 @@ async def serve(
     store = await _store(config)
     server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
-    runner = web.AppRunner(
+    runner = Runner(
         server.app(),
         access_log=None,
         handler_cancellation=True,

@@ -87,6 +87,14 @@ class Authenticator:
         self._callers: Final[Mapping[bytes, Caller]] = callers
         self._anyone: Final = Caller(ANYONE, zero_data_retention=zero_data_retention)
 
+    def caller(self, headers: Mapping[str, str]) -> Caller:
+        """Return who sent these headers, whose names are found in any letter case.
+
+        Raises:
+            InvalidApiKey: as `authenticate`.
+        """
+        return self.authenticate(headers.get("Authorization"))
+
     def authenticate(self, authorization: str | None) -> Caller:
         """Return the caller.
 

@@ -8,29 +8,24 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 
-from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge
+from turnwire.errors import (
+    ExpectationFailed,
+    InvalidRequest,
+    PayloadTooLarge,
+    RequestTimeout,
+    UnsupportedMediaType,
+)
 from turnwire.server.compression import CODINGS, BrokenBody, TooMuch, decompressed
 from turnwire.server.faults import answer
 
-__all__ = ["Bodies", "ExpectationFailed", "UnsupportedMediaType", "coding_of", "require_json"]
+__all__ = ["Bodies", "coding_of", "require_json"]
+
+STALLED_SEC: Final = 60.0
+"""As for a client that does not read (`websocket.stalled_sec`): slow networks stop for seconds."""
 
 CHARSETS: Final = ("utf-8", "utf8", "us-ascii")
-
-
-class UnsupportedMediaType(ClientError):
-    """The body is of a kind, or compressed in a way, that is not taken."""
-
-    status = 415
-    default_code = "unsupported_media_type"
-
-
-class ExpectationFailed(ClientError):
-    """The header `Expect` asks for something else than 100-continue."""
-
-    status = 417
-    default_code = "invalid_request"
 
 
 def require_json(content_type: str | None) -> None:
@@ -76,10 +71,12 @@ class Bodies:
 
     Attributes:
         max_bytes: Size of the largest body that is taken, before and after decompression.
+        stalled_sec: How long a client may send nothing before its body is whole.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, *, stalled_sec: float = STALLED_SEC) -> None:
         self.max_bytes: Final = max_bytes
+        self.stalled_sec: Final = stalled_sec
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
         """Answer `Expect`, before the body is read: ask for it, unless it is too large.
@@ -103,6 +100,7 @@ class Bodies:
             UnsupportedMediaType: it is not JSON by its headers, or compressed in a way that is
                 not taken.
             PayloadTooLarge: it is larger than `max_bytes`, or says that it will be.
+            RequestTimeout: it stopped coming for `stalled_sec`.
             InvalidRequest: it cannot be read.
         """
         headers = request.headers
@@ -111,11 +109,16 @@ class Bodies:
         if request.content_length is not None and request.content_length > self.max_bytes:
             raise self._too_large()
         try:
-            body = await request.read()
+            body = await self._whole(request.content)
             if coding is not None:
                 body = await asyncio.to_thread(decompressed, body, coding, self.max_bytes)
-        except (web.HTTPRequestEntityTooLarge, TooMuch) as error:
+        except TooMuch as error:
             raise self._too_large() from error
+        except TimeoutError as error:
+            raise RequestTimeout(
+                f"The rest of the request body did not come: nothing for {self.stalled_sec:g} "
+                "seconds. Send the request again."
+            ) from error
         except (web.RequestPayloadError, BrokenBody) as error:
             raise InvalidRequest(
                 "The request body cannot be read: its chunks, its length or its compression are "
@@ -123,6 +126,19 @@ class Bodies:
                 code="invalid_request",
             ) from error
         return body
+
+    async def _whole(self, content: StreamReader) -> bytes:
+        pieces: list[bytes] = []
+        num_bytes = 0
+        while True:
+            async with asyncio.timeout(self.stalled_sec):
+                piece = await content.readany()
+            if not piece:
+                return b"".join(pieces)
+            num_bytes += len(piece)
+            if num_bytes > self.max_bytes:
+                raise TooMuch
+            pieces.append(piece)
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(

@@ -40,7 +40,7 @@ class CompactingApi:
 
     async def compact(self, request: web.Request) -> web.Response:
         """POST /v1/responses/compact. It stores nothing, and its id names nothing."""
-        caller = self._authenticator.authenticate(request.headers.get("Authorization"))
+        caller = self._authenticator.caller(request.headers)
         request[OWNER] = caller.owner
         body = await self._bodies.read(request)
         self._metrics.received("http", len(body))

@@ -30,6 +30,9 @@ from turnwire.store.conversations import StoredConversation
 
 __all__ = ["ConversationApi"]
 
+ITEM: Final = "{item:[^/]+}"
+"""Clients choose ids of items; braces, which a plain `{item}` does not match, may be in one."""
+
 
 class ConversationApi:
     """Handlers. Errors are raised; `faults.fault_middleware` answers them."""
@@ -43,17 +46,16 @@ class ConversationApi:
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers are."""
-        expect = self._bodies.expect
         one = "/v1/conversations/{id}"
         return [
-            web.post("/v1/conversations", self.create, expect_handler=expect),
+            web.post("/v1/conversations", self.create),
             web.get(one, self.retrieve, allow_head=False),
-            web.post(one, self.update, expect_handler=expect),
+            web.post(one, self.update),
             web.delete(one, self.delete),
             web.get(f"{one}/items", self.list_items, allow_head=False),
-            web.post(f"{one}/items", self.add_items, expect_handler=expect),
-            web.get(f"{one}/items/{{item}}", self.retrieve_item, allow_head=False),
-            web.delete(f"{one}/items/{{item}}", self.delete_item),
+            web.post(f"{one}/items", self.add_items),
+            web.get(f"{one}/items/{ITEM}", self.retrieve_item, allow_head=False),
+            web.delete(f"{one}/items/{ITEM}", self.delete_item),
         ]
 
     async def create(self, request: web.Request) -> web.Response:
@@ -126,11 +128,11 @@ class ConversationApi:
         return _answer(left)
 
     def _owner(self, request: web.Request) -> str:
-        return self._authenticator.authenticate(request.headers.get("Authorization")).owner
+        return self._authenticator.caller(request.headers).owner
 
     def _keeper(self, request: web.Request) -> str:
         """The owner, if it may have something stored."""
-        caller = self._authenticator.authenticate(request.headers.get("Authorization"))
+        caller = self._authenticator.caller(request.headers)
         caller.require_storing()
         return caller.owner
 

@@ -42,7 +42,7 @@ class CountingApi:
         What says how to answer, and not what is asked (protocol.md section 14.1 has none of it),
         is ignored.
         """
-        caller = self._authenticator.authenticate(request.headers.get("Authorization"))
+        caller = self._authenticator.caller(request.headers)
         clock = StageClock()
         asked = decode_create(await self._bodies.read(request))
         asked.background = None

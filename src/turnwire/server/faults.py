@@ -15,7 +15,7 @@ from turnwire.protocol.codec import error_body
 from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 
-__all__ = ["answer", "fault_middleware", "stamp"]
+__all__ = ["answer", "fault_middleware", "stamp", "stamp_prepared"]
 
 log = get_logger()
 
@@ -94,11 +94,16 @@ def _translate(request: web.Request, refusal: web.HTTPException) -> web.StreamRe
     return body
 
 
-async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+def stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:
     """Put the headers of every answer on one that is about to be sent."""
     headers = response.headers
     headers["x-request-id"] = new_id("req")
     headers["openai-version"] = OPENAI_VERSION
-    began = request.get(BEGAN)
-    if began is not None:
-        headers["openai-processing-ms"] = str(int(1000 * (time.perf_counter() - began)))
+    began = request.get(BEGAN)  # None if it was refused before anything was done for it
+    spent_sec = 0.0 if began is None else time.perf_counter() - began
+    headers["openai-processing-ms"] = str(int(1000 * spent_sec))
+
+
+async def stamp_prepared(request: web.Request, response: web.StreamResponse) -> None:
+    """`stamp`, as a signal of the application."""
+    stamp(request, response)

@@ -1,35 +1,31 @@
-"""Creating responses over HTTP, as JSON and as SSE, and the list of models."""
+"""Creating responses over HTTP, as JSON and as SSE."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack
 from typing import Final
 
-from aiohttp import HttpVersion11, web
-from msgspec.json import encode
+from aiohttp import web
 
-from turnwire.errors import NotFound
 from turnwire.ids import new_id
-from turnwire.models.registry import Offer
 from turnwire.order import Order
 from turnwire.protocol.codec import decode_create
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.server.answers import json_answer
-from turnwire.server.auth import Authenticator, Caller
+from turnwire.server.auth import Authenticator
 from turnwire.server.background import Background
 from turnwire.server.bodies import Bodies
 from turnwire.server.obfuscation import obfuscated
 from turnwire.server.rates import rate_headers
 from turnwire.server.replay import replay
-from turnwire.server.streams import STREAM_HEADERS, Streams
+from turnwire.server.streams import Streams, is_chunked
 from turnwire.server.writer import Frame, Outbox, sse_chunk, sse_frame
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
 
-__all__ = ["OWNER", "Api"]
+__all__ = ["OWNER", "CreatingApi"]
 
 
 OWNER: Final = web.RequestKey("owner", str)
@@ -54,8 +50,8 @@ async def _nowhere() -> _Nowhere:
     return _Nowhere()
 
 
-class Api:
-    """Handlers of the HTTP endpoints. Errors are raised; `faults.fault_middleware` answers them."""
+class CreatingApi:
+    """The handler. Errors are raised; `faults.fault_middleware` answers them."""
 
     def __init__(
         self,
@@ -72,19 +68,10 @@ class Api:
         self._bodies: Final = bodies
         self._streams: Final = streams
         self._background: Final = background
-        self._created: Final = int(time.time())
-
-    def caller(self, request: web.Request) -> Caller:
-        """Who asks.
-
-        Raises:
-            InvalidApiKey: nobody known.
-        """
-        return self._authenticator.authenticate(request.headers.get("Authorization"))
 
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST /v1/responses."""
-        caller = self.caller(request)
+        caller = self._authenticator.caller(request.headers)
         request[OWNER] = caller.owner
         body = await self._bodies.read(request)
         self._metrics.received("http", len(body))
@@ -118,27 +105,18 @@ class Api:
         return json_answer(run.accepted.result())  # queued, however far it has come since
 
     async def _stream(self, request: web.Request, order: Order) -> web.StreamResponse:
-        answer = web.StreamResponse(headers=STREAM_HEADERS)
-        chunked = request.version >= HttpVersion11
-        frame: Frame = sse_chunk if chunked else sse_frame
+        frame: Frame = sse_chunk if is_chunked(request) else sse_frame
         if order.request.obfuscated:
             frame = obfuscated(frame)
-        with ExitStack() as watch:
+        answer = self._streams.answer(request, frame)
+        async with AsyncExitStack() as stack:
 
             async def connect() -> Outbox:
                 # Only now: until the turn has passed its checks, a refusal is plain HTTP.
-                await answer.prepare(request)
-                request.writer.send_headers()
-                transport = request.transport
-                if transport is None:
-                    raise ConnectionResetError("the client is gone")
-                outbox = Outbox(transport, request.writer, frame)
-                watch.enter_context(self._streams.watched(outbox, chunked=chunked))
-                return outbox
+                return (await stack.enter_async_context(answer)).outbox
 
             await self._turns.run(order, connect)
-        await answer.write_eof()
-        return answer
+        return answer.response
 
     async def tell_rates(self, request: web.Request, response: web.StreamResponse) -> None:
         """Put the owner's limit on an answer that is about to be sent."""
@@ -147,29 +125,3 @@ class Api:
             running = self._turns.running
             limit = running.max_in_flight_per_owner
             response.headers.update(rate_headers(limit, running.num_of(owner)))
-
-    async def models(self, request: web.Request) -> web.Response:
-        """GET /v1/models."""
-        caller = self.caller(request)
-        offers = self._turns.registry.offers
-        names = [name for offer in offers for name in _usable(offer, caller)]
-        data = [self._model(name) for name in names]
-        return json_answer(encode({"object": "list", "data": data}))
-
-    async def model(self, request: web.Request) -> web.Response:
-        """GET /v1/models/{id}."""
-        caller = self.caller(request)
-        name = request.match_info["id"]
-        if not any(name in _usable(offer, caller) for offer in self._turns.registry.offers):
-            raise NotFound(f"The model '{name}' does not exist.", param="model")
-        return json_answer(encode(self._model(name)))
-
-    def _model(self, name: str) -> dict[str, object]:
-        return {"id": name, "object": "model", "created": self._created, "owned_by": "turnwire"}
-
-
-def _usable(offer: Offer, caller: Caller) -> Sequence[str]:
-    """The names by which a caller may ask for a model."""
-    if caller.may_use(offer.model.name):
-        return offer.names
-    return [name for name in offer.aliases if caller.may_use(name)]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from turnwire.errors import InvalidRequest
 from turnwire.server.background import Run
 from turnwire.server.obfuscation import obfuscated_frame
-from turnwire.server.streams import STREAM_HEADERS, Streams
-from turnwire.server.writer import DONE, Outbox, http_chunk, sse_frame
+from turnwire.server.streams import StreamedAnswer, Streams
+from turnwire.server.writer import DONE, http_chunk
 from turnwire.session.replay import EventLog, EventsDropped
 
 __all__ = ["replay"]
@@ -53,24 +53,16 @@ async def replay(
             "Start after a later one, or get the response without stream.",
             param="starting_after",
         ) from dropped
-    answer = web.StreamResponse(headers=STREAM_HEADERS)
-    await answer.prepare(request)
-    request.writer.send_headers()
-    transport = request.transport
-    if transport is None:
-        raise ConnectionResetError("the reader is gone")
-    chunked = request.version >= HttpVersion11
-    outbox = Outbox(transport, request.writer, sse_frame)
-    with streams.watched(outbox, chunked=chunked):
-        await _copy(run, events, after, outbox, chunked=chunked, obfuscate=obfuscate)
-    await answer.write_eof()
-    return answer
+    async with streams.answer(request) as answer:
+        await _copy(run, events, after, answer, obfuscate=obfuscate)
+    return answer.response
 
 
 async def _copy(
-    run: Run, events: EventLog, after: int, outbox: Outbox, *, chunked: bool, obfuscate: bool
+    run: Run, events: EventLog, after: int, answer: StreamedAnswer, *, obfuscate: bool
 ) -> None:
     """Write what is there and what comes, as fast as the reader takes it."""
+    outbox = answer.outbox
     while True:
         try:
             frames = events.read(after, BATCH_BYTES)
@@ -85,7 +77,7 @@ async def _copy(
         if over:
             frames.append(DONE)
         if frames:
-            outbox.write(b"".join(map(http_chunk, frames) if chunked else frames))
+            outbox.write(b"".join(map(http_chunk, frames) if answer.chunked else frames))
         if over:
             return
         if outbox.congested:

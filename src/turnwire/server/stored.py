@@ -58,7 +58,7 @@ class StoredApi:
         self._streams: Final = streams
 
     def _owner(self, request: web.Request) -> str:
-        return self._authenticator.authenticate(request.headers.get("Authorization")).owner
+        return self._authenticator.caller(request.headers).owner
 
     async def retrieve(self, request: web.Request) -> web.StreamResponse:
         """GET /v1/responses/{id}."""
@@ -101,7 +101,8 @@ class StoredApi:
         if about.running:
             raise _elsewhere()
         if about.status != "cancelled":
-            raise InvalidRequest(f"Cannot cancel a {about.status} response.")
+            article = "an" if about.status == "incomplete" else "a"
+            raise InvalidRequest(f"Cannot cancel {article} {about.status} response.")
         return json_answer(response)
 
     async def delete(self, request: web.Request) -> web.Response:
@@ -166,10 +167,14 @@ def _not_streamable(about: Outline, *, kept: bool) -> InvalidRequest:
         why = "it was not created with background=true"
     elif kept:
         why = "it was not created with stream=true"
+    elif about.running:
+        return _elsewhere("stream")
     else:
         why = "its events are no longer kept, or it was not created with stream=true"
     return InvalidRequest(f"This response cannot be streamed because {why}.", param="stream")
 
 
-def _elsewhere() -> InvalidRequest:
-    return InvalidRequest("This response runs on another server that shares the store; ask there.")
+def _elsewhere(param: str | None = None) -> InvalidRequest:
+    return InvalidRequest(
+        "This response runs on another server that shares the store; ask there.", param=param
+    )

@@ -6,13 +6,15 @@ The same rules as for WebSocket connections (`session.watch`), as far as a strea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
-from turnwire.server.writer import Outbox, sse_comment
+from aiohttp import HttpVersion11, web
+
+from turnwire.server.writer import Frame, Outbox, sse_comment, sse_frame
 from turnwire.session.watch import Due, Pulse, Watch
 
-__all__ = ["STREAM_HEADERS", "Stream", "Streams"]
+__all__ = ["Stream", "StreamedAnswer", "Streams", "is_chunked"]
 
 STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -86,9 +88,8 @@ class Streams:
         """Those of this moment; more may come and go meanwhile."""
         return iter(tuple(self._live))
 
-    @contextmanager
-    def watched(self, outbox: Outbox, *, chunked: bool) -> Iterator[None]:
-        """Keep an answer alive in this context, and see afterwards that it leaves or is cut off.
+    def watch(self, outbox: Outbox, *, chunked: bool) -> Stream:
+        """Keep an answer alive until its `end`, and see then that it leaves or is cut off.
 
         Args:
             outbox: Where its events go; its head was sent.
@@ -96,12 +97,73 @@ class Streams:
         """
         stream = Stream(outbox, self._watch, chunked=chunked)
         self._live.add(stream)
-        try:
-            yield
-        finally:
-            stream.end()
+        return stream
+
+    def answer(self, request: web.Request, frame: Frame = sse_frame) -> StreamedAnswer:
+        """A streamed answer to a request; nothing of it is sent yet.
+
+        Args:
+            request: The reader's.
+            frame: Makes the bytes of an event, a chunk of them if the answer `is_chunked`.
+        """
+        return StreamedAnswer(self, request, frame)
 
     def beat(self, stream: Stream, now: float) -> None:
         """Look after one of them at this time of the loop's clock."""
         if not stream.beat(now):
             self._live.discard(stream)
+
+
+def is_chunked(request: web.Request) -> bool:
+    """Whether a streamed answer comes in HTTP chunks; if not, it ends with the connection."""
+    return request.version >= HttpVersion11
+
+
+class StreamedAnswer:
+    """A streamed answer, as an async context: its head is sent on entering, its end on leaving.
+
+    After a fault nothing is sent at the end: who saw that it began sees that it is not whole.
+
+    Attributes:
+        response: What the handler returns.
+        chunked: Whether each frame has to be an HTTP chunk.
+        outbox: Takes its events, once it was entered.
+    """
+
+    outbox: Outbox
+
+    def __init__(self, streams: Streams, request: web.Request, frame: Frame) -> None:
+        self.response: Final = web.StreamResponse(headers=STREAM_HEADERS)
+        self.chunked: Final = is_chunked(request)
+        self._streams: Final = streams
+        self._request: Final = request
+        self._frame: Final = frame
+        self._stream: Stream
+
+    async def __aenter__(self) -> Self:
+        """Send the head.
+
+        Raises:
+            ConnectionError: the reader is gone.
+        """
+        request = self._request
+        if not self.chunked:
+            self.response.force_close()  # also where the client would keep it: this is the end
+        await self.response.prepare(request)
+        request.writer.send_headers()  # the library would wait for a first write of its own
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the reader is gone")
+        self.outbox = Outbox(transport, request.writer, self._frame)
+        self._stream = self._streams.watch(self.outbox, chunked=self.chunked)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.end()
+        if fault is None:
+            await self.response.write_eof()

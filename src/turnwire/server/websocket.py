@@ -17,7 +17,14 @@ from msgspec import UNSET, Raw, Struct
 from msgspec.json import encode
 
 from turnwire.context.pairing import OpenCall
-from turnwire.errors import ClientError, InvalidRequest, PayloadTooLarge, ServiceError, WireError
+from turnwire.errors import (
+    ClientError,
+    InvalidRequest,
+    PayloadTooLarge,
+    ServiceError,
+    UpgradeRequired,
+    WireError,
+)
 from turnwire.order import Ended, Order, Remembered
 from turnwire.protocol.codec import error_event
 from turnwire.protocol.events import (
@@ -51,7 +58,7 @@ from turnwire.telemetry.logs import get_logger
 from turnwire.telemetry.metrics import Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Socket", "SocketSettings", "UpgradeRequired"]
+__all__ = ["Socket", "SocketSettings"]
 
 log = get_logger()
 
@@ -63,13 +70,6 @@ ENDING_SEC: Final = 2.0
 GOODBYE_SEC: Final = 2.0
 # How long what is unsent at the end of a connection may take to leave.
 LINGER_SEC: Final = 2.0
-
-
-class UpgradeRequired(ClientError):
-    """GET /v1/responses without an Upgrade header, or where WebSocket mode is off."""
-
-    status = 426
-    default_code = "upgrade_required"
 
 
 class SocketSettings(Struct, frozen=True, kw_only=True):

@@ -2,12 +2,13 @@
 
 Whoever asks for it may reach any worker. So its id says where it lives: of random ids one is taken
 whose digits, divided by the number of workers, leave the worker's own number. Each worker listens
-on a socket in the file system, and hands on to the others what is theirs. This is all there is
-between workers; what is stored any of them can read.
+on a socket in the file system, and hands on to the others what is theirs; there it is also asked
+for its metrics. This is all there is between workers; what is stored any of them can read.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -17,7 +18,6 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
-    HttpVersion11,
     UnixConnector,
     web,
 )
@@ -26,8 +26,8 @@ from msgspec import Struct
 from yarl import URL
 
 from turnwire.ids import new_id
-from turnwire.server.streams import STREAM_HEADERS, Streams
-from turnwire.server.writer import Outbox, http_chunk, sse_frame
+from turnwire.server.streams import StreamedAnswer, Streams
+from turnwire.server.writer import http_chunk
 
 __all__ = ["ALONE", "Siblings", "Workers"]
 
@@ -35,6 +35,8 @@ DIGITS: Final = slice(5, 13)  # of `resp_` and 48 hex digits
 PASSED_ON: Final = ("Authorization", "Accept")
 PASSED_BACK: Final = ("Content-Type", "Retry-After", "x-should-retry", "WWW-Authenticate")
 TIMEOUT: Final = ClientTimeout(total=None, sock_connect=5.0)
+GLANCE: Final = ClientTimeout(total=5.0)
+"""For what a worker has at hand; a scraper gives up after 10 seconds, unless told otherwise."""
 
 
 class Workers(Struct, frozen=True):
@@ -106,51 +108,68 @@ class Siblings:
 
         return routed
 
+    def are_asking(self, request: web.Request) -> bool:
+        """Whether a request came from another worker."""
+        return not isinstance(request.get_extra_info("sockname"), tuple)
+
+    async def glance(self, path: str) -> dict[int, bytes]:
+        """What the others answer to GET at once, by their numbers; who does not is left out."""
+        others = [index for index in range(self._workers.count) if index != self._workers.index]
+        answers = await asyncio.gather(*(self._glance(index, path) for index in others))
+        return {
+            index: answer
+            for index, answer in zip(others, answers, strict=True)
+            if answer is not None
+        }
+
     async def aclose(self) -> None:
         """Close the connections to the others."""
         for session in self._sessions.values():
             await session.close()
 
-    async def _ask(self, request: web.Request, home: int) -> ClientResponse:
-        session = self._sessions.get(home)
+    def _session(self, worker: int) -> ClientSession:
+        session = self._sessions.get(worker)
         if session is None:
-            connector = UnixConnector(str(self._workers.socket(home)), limit=0)
+            connector = UnixConnector(str(self._workers.socket(worker)), limit=0)
             session = ClientSession(connector=connector, timeout=TIMEOUT)
-            self._sessions[home] = session
+            self._sessions[worker] = session
+        return session
+
+    async def _glance(self, worker: int, path: str) -> bytes | None:
+        url = URL(f"http://localhost{path}")
+        try:
+            async with self._session(worker).get(url, timeout=GLANCE) as answer:
+                return await answer.read()
+        except (ClientError, TimeoutError):
+            return None  # it is about to end, or too busy to say so
+
+    async def _ask(self, request: web.Request, home: int) -> ClientResponse:
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
         url = URL(f"http://localhost{request.rel_url.raw_path_qs}", encoded=True)
-        return await session.request(request.method, url, headers=headers)
+        return await self._session(home).request(request.method, url, headers=headers)
 
     async def _hand_back(self, request: web.Request, theirs: ClientResponse) -> web.StreamResponse:
         if theirs.content_type != "text/event-stream":
             kept = {name: theirs.headers[name] for name in PASSED_BACK if name in theirs.headers}
             return web.Response(body=await theirs.read(), status=theirs.status, headers=kept)
-        answer = web.StreamResponse(headers=STREAM_HEADERS)
-        await answer.prepare(request)
-        request.writer.send_headers()
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the reader is gone")
-        chunked = request.version >= HttpVersion11
-        outbox = Outbox(transport, request.writer, sse_frame)
-        try:
-            with self._streams.watched(outbox, chunked=chunked):
-                await _copy(theirs, outbox, chunked=chunked)
-        except ClientError as error:
-            outbox.abort()  # half a stream must not look whole
-            raise ConnectionAbortedError("the other worker is gone") from error
-        await answer.write_eof()
-        return answer
+        async with self._streams.answer(request) as answer:
+            try:
+                await _copy(theirs, answer)
+            except ClientError as error:
+                answer.outbox.abort()  # half a stream must not look whole
+                raise ConnectionAbortedError("the other worker is gone") from error
+        return answer.response
 
 
-async def _copy(theirs: ClientResponse, outbox: Outbox, *, chunked: bool) -> None:
+async def _copy(theirs: ClientResponse, answer: StreamedAnswer) -> None:
     """Write the other worker's chunks, each as one of ours."""
+    outbox = answer.outbox
     frame = b""
     async for data, is_whole in theirs.content.iter_chunks():
         frame += data
         if not is_whole:
             continue
-        outbox.write(http_chunk(frame) if chunked else frame)
+        outbox.write(http_chunk(frame) if answer.chunked else frame)
         frame = b""
         if outbox.congested:
             await outbox.drain()

@@ -105,6 +105,13 @@ TABLE = [
      "'part' must be a value within its range, but 1e999 was given."),
     ('{"whole":%s}' % ("9" * 5000), "invalid_value", "whole",
      f"'whole' must be a value within its range, but {'9' * 40} was given."),
+    ('{"whole":[%s1]}' % ("1," * 40_000), "invalid_type", "whole",
+     "'whole' must be an integer or null, but a large array was given."),
+    ('{"pairs":{%s"c":""}}' % ('"a":"","b":"",' * 5_000),
+     "object_above_max_pairs", "pairs",
+     "'pairs' must be an object of at most 2 pairs, but a large object was given."),
+    ('{"flag":"%s"}' % ("x" * 100_000), "invalid_type", "flag",
+     "'flag' must be a boolean or null, but a string of 100000 characters was given."),
 ]  # fmt: skip
 
 
@@ -132,7 +139,7 @@ def test_every_pattern_is_met() -> None:
 @pytest.mark.parametrize(
     ("document", "says"),
     [
-        (b"", "not valid JSON"),
+        (b"", "is empty; it must be a JSON object"),
         (b"{", "not valid JSON"),
         (b'{"whole":16}x', "not valid JSON"),
         (b'{"whole":1', "not valid JSON"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from turnwire.server.bodies import UnsupportedMediaType, coding_of, require_json
+from turnwire.errors import UnsupportedMediaType
+from turnwire.server.bodies import coding_of, require_json
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import pytest
@@ -44,6 +46,13 @@ class Watched:
         self.outbox = Outbox(self.tap, None, sse_chunk)  # type: ignore[arg-type]
         self.began = self.outbox.written_sec
 
+    @contextmanager
+    def stream(self, *, chunked: bool = True) -> Iterator[None]:
+        """An answer that lasts as long as the context."""
+        stream = self.streams.watch(self.outbox, chunked=chunked)
+        yield
+        stream.end()
+
     def beat(self, at: float) -> None:
         """Look after them, so many seconds after the beginning."""
         for stream in self.streams:
@@ -56,7 +65,7 @@ class Watched:
 async def test_a_silent_stream(*, chunked: bool, expected: bytes) -> None:
     """After so much silence a comment goes out, a chunk of its own where there are chunks."""
     watched = Watched()
-    with watched.streams.watched(watched.outbox, chunked=chunked):
+    with watched.stream(chunked=chunked):
         watched.beat(14.9)
         assert [] == watched.tap.writes
         watched.beat(15.0)
@@ -67,7 +76,7 @@ async def test_a_silent_stream(*, chunked: bool, expected: bytes) -> None:
 async def test_a_stream_that_is_over(unsent: int) -> None:
     """Behind its end nothing is said, and it is forgotten once all of it has left."""
     watched = Watched()
-    with watched.streams.watched(watched.outbox, chunked=True):
+    with watched.stream():
         assert 1 == len(watched.streams)
     watched.tap.unsent = unsent
     watched.beat(20)
@@ -83,7 +92,7 @@ async def test_a_stream_that_is_over(unsent: int) -> None:
 async def test_a_client_that_takes_nothing(*, over: bool) -> None:
     """It is cut off in time, also behind the end, and hears no comments before that."""
     watched = Watched()
-    with watched.streams.watched(watched.outbox, chunked=True):
+    with watched.stream():
         watched.tap.unsent = 100
         watched.beat(0)
         if not over:
@@ -102,7 +111,7 @@ async def test_a_client_that_takes_nothing(*, over: bool) -> None:
 async def test_a_client_that_takes_a_little() -> None:
     """Slow is not stalled."""
     watched = Watched()
-    with watched.streams.watched(watched.outbox, chunked=True):
+    with watched.stream():
         for minute in range(10):
             watched.tap.unsent = 100 - minute
             watched.beat(59.0 * minute)
@@ -112,7 +121,7 @@ async def test_a_client_that_takes_a_little() -> None:
 async def test_rules_that_are_off() -> None:
     """0 turns a timer off."""
     watched = Watched(keepalive_sec=0, stalled_sec=0)
-    with watched.streams.watched(watched.outbox, chunked=True):
+    with watched.stream():
         watched.beat(1e6)
         watched.tap.unsent = 1
         watched.beat(2e6)

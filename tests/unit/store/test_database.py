@@ -4,7 +4,6 @@ import os
 import sqlite3
 import stat
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -20,14 +19,13 @@ from turnwire.store.conversation_tables import KeepConversation
 from turnwire.store.conversations import StoredConversation
 from turnwire.store.database import (
     MAX_SWEPT,
-    MIGRATIONS,
     Begun,
     Database,
     Deletion,
     Finished,
     Write,
-    use_wal,
 )
+from turnwire.store.sqlite_file import MIGRATIONS
 
 LINGER = 100.0
 
@@ -124,23 +122,6 @@ def test_file_says_what_it_is(database: Database, path: Path) -> None:
             for pragma in ("application_id", "user_version", "journal_mode")
         ]
     assert [int.from_bytes(b"Twir"), len(MIGRATIONS), "wal"] == told
-
-
-def test_switch_to_wal_waits(path: Path) -> None:
-    """SQLite refuses to switch a file that is in use to WAL; we go on asking until it is free."""
-    with (
-        closing(connect(path)) as other,
-        closing(sqlite3.connect(path, timeout=0, check_same_thread=False)) as switching,
-        ThreadPoolExecutor(1) as threads,
-    ):
-        other.execute("CREATE TABLE one (two)")
-        other.execute("BEGIN EXCLUSIVE")
-        switched = threads.submit(use_wal, switching)
-        with pytest.raises(TimeoutError):
-            switched.result(timeout=0.05)  # however long it is, it cannot succeed
-        other.execute("COMMIT")
-        switched.result()
-        assert ("wal",) == switching.execute("PRAGMA journal_mode").fetchone()
 
 
 def test_newer_schema_is_refused(path: Path) -> None:

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from turnwire.store.database import MIGRATIONS
+from turnwire.store.sqlite_file import MIGRATIONS
 from turnwire.store.statements import named, script
 
 

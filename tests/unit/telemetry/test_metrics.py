@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.parser import text_string_to_metric_families
 
 import turnwire
+from turnwire.protocol.validation import PATTERNS
 from turnwire.telemetry.clock import STAGES, Stage, StageClock
 from turnwire.telemetry.metrics import (
     CLOSE_CODES,
@@ -230,6 +231,7 @@ def test_every_error_of_ours_is_a_known_code() -> None:
     sources = (path.read_text("utf-8") for path in package.rglob("*.py"))
     codes = {code for source in sources for code in _codes(ast.parse(source))}
     assert {"invalid_json", "unknown_event_type"} <= codes
+    codes |= {code for _, code in PATTERNS}
     assert set() == codes - ERROR_CODES
 
 

@@ -59,7 +59,6 @@ from turnwire.protocol.codec import (
     encode_response,
 )
 from turnwire.protocol.compaction import take_trigger
-from turnwire.protocol.events import ResponseFailed
 from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Summary
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
@@ -630,18 +629,18 @@ class Turns:
         order: Order,
         started: _Started,
         sink: Sink,
-        terminal: ResponseFailed,
+        sealed: Raw,
         error: WireError | None = None,
     ) -> Ended:
         """Send the terminal event of a failed or cancelled response, stored first if asked."""
         if started.store:
             given = started.prepared.context
             try:
-                await self._keep(order, started, given, terminal.response, append=False)
+                await self._keep(order, started, given, sealed, append=False)
             except StoreError as fault:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
-        sink.send([terminal], flush=True)
-        return Ended(response=terminal.response, error=error)
+        sink.send([started.emitter.failed(sealed)], flush=True)
+        return Ended(response=sealed, error=error)
 
 
 def _engine_failed(model: str, fault: EngineError) -> ServiceError:

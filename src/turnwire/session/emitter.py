@@ -100,7 +100,7 @@ class Stage(Enum):
     QUEUED = "queued"  # created and queued are out; the model has no place yet
     STREAMING = "streaming"  # created and in_progress are out
     CLOSED = "closed"  # every item is closed; only the terminal event is missing
-    ENDED = "ended"  # the terminal event is out
+    ENDED = "ended"  # nothing comes any more but the terminal event
 
 
 class Step(Enum):
@@ -358,8 +358,10 @@ class Emitter:
         lane = self._lane if isinstance(self._lane, str) else None
         return error_event(error, sequence_number=self._next(), stream_id=lane)
 
-    def fail(self, code: str, message: str) -> ResponseFailed:
-        """`response.failed`. Open items are not closed; finished ones stay in `output`.
+    def fail(self, code: str, message: str) -> Raw:
+        """End as failed; return the response object encoded, before its event is sent.
+
+        Open items are not closed; finished ones stay in `output`.
 
         Args:
             code: One of the protocol's response error codes, such as `server_error`.
@@ -371,12 +373,10 @@ class Emitter:
         response.incomplete_details = None
         response.completed_at = None
         response.error = ResponseError(code=code, message=message)
-        return ResponseFailed(
-            sequence_number=self._next(), stream_id=self._lane, response=self._snapshot()
-        )
+        return self._snapshot()
 
-    def cancel(self) -> ResponseFailed:
-        """`response.failed` with status `cancelled`: no error, no output, no usage."""
+    def cancel(self) -> Raw:
+        """End as cancelled, like `fail`: no error, no output, no usage."""
         self._move(Step.CANCEL)
         response = self.response
         response.status = "cancelled"
@@ -384,9 +384,16 @@ class Emitter:
         response.completed_at = None
         response.output = []
         response.usage = None
-        return ResponseFailed(
-            sequence_number=self._next(), stream_id=self._lane, response=self._snapshot()
-        )
+        return self._snapshot()
+
+    def failed(self, sealed: Raw) -> ResponseFailed:
+        """The terminal event of a response that failed or was cancelled.
+
+        It is numbered when it is sent: a steer that was answered since comes before it.
+        """
+        if self.stage is not Stage.ENDED:
+            raise AssertionError("fail or cancel it first")
+        return ResponseFailed(sequence_number=self._next(), stream_id=self._lane, response=sealed)
 
     # -- steers; they take part in the numbering, also after the terminal event
 

@@ -18,7 +18,6 @@ from turnwire.session.emitter import Emitter
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
 
-
 FINISHED = Finished(
     reason="stop",
     num_prompt_tokens=1,

@@ -59,7 +59,7 @@ from turnwire.protocol.codec import (
     encode_response,
 )
 from turnwire.protocol.compaction import take_trigger
-from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Summary
+from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Message
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
@@ -120,14 +120,12 @@ class Summarised(Struct, frozen=True, kw_only=True, eq=False):
     """A conversation that was summed up outside of a response.
 
     Attributes:
-        context: The conversation.
-        summary: What stands for it.
-        encrypted_content: The same, sealed for the owner.
+        messages: What the user said in the input; it stays beside the summary.
+        encrypted_content: The summary, sealed for the owner.
         spent: The tokens it took.
     """
 
-    context: Context
-    summary: Summary
+    messages: Sequence[Message]
     encrypted_content: str
     spent: Finished
 
@@ -209,16 +207,19 @@ class Turns:
         with self.running.enter(order) as entry:
             try:
                 asked = (await self._resolve(order)).summing_up()
-                model, owner = asked.model, order.owner
+                model = asked.model
                 prepared = await self._render(model.prepare, asked)
                 report, context = prepared.report, prepared.context
                 self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
                 prepared = prepare_summary(model, context, asked.settings, instructions)
                 order.clock.mark("render")
                 entry.status = "failed"
-                stays = [fingerprint(message) for message in user_messages(context)]
+                # A whole conversation is the input, however much of it is known already.
+                before = asked.parent if asked.said is None else None
+                messages = user_messages(context, before)
+                stays = tuple(map(fingerprint, messages))
                 async with self._slots.of(self.registry.offer(model.name)).hold(order.client):
-                    summary, spent = await sum_up(prepared, context, tuple(stays))
+                    summary, spent = await sum_up(prepared, context, stays)
                 order.clock.mark("decode")
             except asyncio.CancelledError:
                 if order.stopped_by is None:
@@ -233,9 +234,8 @@ class Turns:
                 spent.num_prompt_tokens, spent.num_cached_tokens, spent.num_output_tokens
             )
             return Summarised(
-                context=context,
-                summary=summary,
-                encrypted_content=self.history.seal_summary(owner, summary, model.name),
+                messages=messages,
+                encrypted_content=self.history.seal_summary(order.owner, summary, model.name),
                 spent=spent,
             )
 

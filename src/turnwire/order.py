@@ -13,6 +13,7 @@ from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import ToolSet
 from turnwire.session.emitter import Emitter
+from turnwire.session.stage import Stage
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Transport
 
@@ -106,6 +107,11 @@ class Order(Struct, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         if self.zero_data_retention:
             self.request.store = False
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it ends by itself now: how it ended may be in the store already."""
+        return self.emitter is not None and self.emitter.stage in (Stage.CLOSED, Stage.ENDED)
 
     @property
     def background(self) -> bool:

@@ -12,7 +12,6 @@ from msgspec import Struct
 
 from turnwire.errors import Overloaded, TooManyRequests, WireError
 from turnwire.order import Order
-from turnwire.session.stage import Stage
 from turnwire.telemetry.metrics import Metrics
 
 __all__ = ["Entry", "Running"]
@@ -97,12 +96,8 @@ class Running:
         return [task for task in self._tasks.values() if task is not None]
 
     def stop_all(self, error: WireError) -> None:
-        """End them all; each tells its client that it failed with this error.
-
-        One whose output is whole ends by itself, as what it may be in the store already.
-        """
+        """End them all, but for those that are ending; each tells its client this error."""
         for order, task in self._tasks.items():
-            whole = order.emitter is not None and order.emitter.stage is Stage.CLOSED
-            if task is not None and not whole:
+            if task is not None and not order.is_ending:
                 order.stopped_by = error
                 task.cancel()

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Final
@@ -34,8 +34,7 @@ from turnwire.models.registry import Registry
 from turnwire.order import Ended, Order, Remembered, Sink
 from turnwire.parts import Finished, ItemFinished
 from turnwire.protocol.codec import echo, encode_response
-from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import Summary
+from turnwire.protocol.items import Message
 from turnwire.protocol.tools import ToolSet
 from turnwire.resent import Resent
 from turnwire.running import Running
@@ -67,14 +66,12 @@ class Summarised(Struct, frozen=True, kw_only=True, eq=False):
     """A conversation that was summed up outside of a response.
 
     Attributes:
-        context: The conversation.
-        summary: What stands for it.
-        encrypted_content: The same, sealed for the owner.
+        messages: What the user said in the input; it stays beside the summary.
+        encrypted_content: The summary, sealed for the owner.
         spent: The tokens it took.
     """
 
-    context: Context
-    summary: Summary
+    messages: Sequence[Message]
     encrypted_content: str
     spent: Finished
 
@@ -158,16 +155,19 @@ class Turns:
         with self.running.enter(order) as entry:
             try:
                 asked = (await self._asking.find(order)).summing_up()
-                model, owner = asked.model, order.owner
+                model = asked.model
                 prepared = await asked.render(model.prepare)
                 report, context = prepared.report, prepared.context
                 self.metrics.context_rendered(report.mode, report.reason, report.num_tokenised)
                 prepared = prepare_summary(model, context, asked.settings, instructions)
                 order.clock.mark("render")
                 entry.status = "failed"
-                stays = [fingerprint(message) for message in user_messages(context)]
+                # A whole conversation is the input, however much of it is known already.
+                before = asked.parent if asked.said is None else None
+                messages = user_messages(context, before)
+                stays = tuple(map(fingerprint, messages))
                 async with self._slots.of(self.registry.offer(model.name)).hold(order.client):
-                    summary, spent = await sum_up(prepared, context, tuple(stays))
+                    summary, spent = await sum_up(prepared, context, stays)
                 order.clock.mark("decode")
             except asyncio.CancelledError:
                 if order.stopped_by is None:
@@ -182,9 +182,8 @@ class Turns:
                 spent.num_prompt_tokens, spent.num_cached_tokens, spent.num_output_tokens
             )
             return Summarised(
-                context=context,
-                summary=summary,
-                encrypted_content=self.history.seal_summary(owner, summary, model.name),
+                messages=messages,
+                encrypted_content=self.history.seal_summary(order.owner, summary, model.name),
                 spent=spent,
             )
 
@@ -423,18 +422,18 @@ class Turns:
         order: Order,
         started: _Started,
         sink: Sink,
-        terminal: ResponseFailed,
+        sealed: Raw,
         error: WireError | None = None,
     ) -> Ended:
         """Send the terminal event of a failed or cancelled response, stored first if asked."""
         if started.store:
             given = started.prepared.context
             try:
-                await self._keep(order, started, given, terminal.response, append=False)
+                await self._keep(order, started, given, sealed, append=False)
             except StoreError as fault:
                 log.error("store_failed", response_id=order.response_id, exc_info=fault)
-        sink.send([terminal], flush=True)
-        return Ended(response=terminal.response, error=error)
+        sink.send([started.emitter.failed(sealed)], flush=True)
+        return Ended(response=sealed, error=error)
 
 
 def _uncancel() -> None:

@@ -15,6 +15,7 @@ from tests.integration.serving import ALICE, BOB, Serving, bearer, config, event
 from tests.integration.test_continuation import VIAS, Via, ask, outputs, resent, same, user
 from tests.integration.wire import HttpConnection, Json, WebSocketConnection, connect, write_request
 
+from turnwire.config import LimitsConfig
 from turnwire.engines.sim import SimProfile
 from turnwire.errors import ServiceError
 
@@ -151,6 +152,27 @@ async def test_a_stored_chain(server: Serving, http: HttpConnection) -> None:
     )
     nothing_new = await compact(http, previous_response_id=one["id"])
     assert 1 == len(nothing_new["output"])
+
+
+async def test_a_conversation_that_is_known(tmp_path: Path) -> None:
+    """The window is the same whether the server met the conversation before or not."""
+    async with serving(config(tmp_path, store="sqlite", limits=LimitsConfig())) as knowing:
+        first = {**user("one"), "id": "msg_one"}
+        one = await ask(knowing, "json", input=[first], store=False)
+        items = [first, *one["output"], user("two")]
+        async with connect(knowing.url) as wire:
+            for given, said in (
+                ([first], ["one"]),
+                (items, ["one", "two"]),
+                (items, ["one", "two"]),
+            ):
+                window = (await compact(wire, input=given))["output"]
+                assert said == texts(window)
+            again = await compact(wire, input=[*window, user("three")])
+        assert ["one", "two", "three"] == texts(again["output"])
+        going_on = await ask(knowing, "json", input=[*window, user("three")])
+    async with serving(config(tmp_path, store="sqlite")) as server:
+        same(await resent(server, [*items, window[-1], user("three")]), going_on)
 
 
 async def test_it_is_no_response(http: HttpConnection) -> None:

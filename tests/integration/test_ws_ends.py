@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.integration.recorder import Transcript
 from tests.integration.serving import Serving, eventually
 from tests.integration.sockets import Lanes, plain, served, stalled, talking
@@ -32,6 +33,7 @@ from tests.integration.wire import (
 )
 
 from turnwire.config import LimitsConfig
+from turnwire.history import History
 
 NUM_KILLED = 200
 GENEROUS_SEC = 10.0
@@ -107,6 +109,36 @@ async def test_half_closed(server: Serving) -> None:
         wire.writer.write_eof()
         await server.idle()
         await eventually(lambda: server.count("websocket_connections") == 0)
+
+
+async def test_a_connection_that_expires_while_an_end_is_stored(
+    server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A response that is ending says how, whatever else ends meanwhile."""
+    at_the_store, stored = asyncio.Event(), asyncio.Event()
+    keep = History.keep
+
+    async def slow(self: History, *given: Any, **told: Any) -> None:
+        at_the_store.set()
+        await stored.wait()
+        await keep(self, *given, **told)
+
+    monkeypatch.setattr(History, "keep", slow)
+    async with open_websocket(server.url) as wire:
+        await wire.send_create(**stalled(store=True))
+        lanes = Lanes(wire)
+        await lanes.until(None, "response.in_progress")
+        await wire.send_event(type="response.cancel")
+        await at_the_store.wait()
+        (one,) = server.server._sockets
+        one.beat(asyncio.get_running_loop().time() + 100_000)
+        await eventually(lambda: one.connection.draining)
+        stored.set()
+        assert "cancelled" == (await lanes.response(None)).status
+        error = await wire.read_error()
+        assert "websocket_connection_limit_reached" == error["error"]["code"]
+        assert 1001 == await wire.read_close()
+        await wire.send(frame(CLOSE, (1001).to_bytes(2, "big")))
 
 
 class Process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tests.integration.sockets import Lanes, plain, served, stalled, talking
 from tests.integration.wire import TERMINAL, Json, WebSocketConnection, connect, open_websocket
 
 from turnwire.engines.sim import SimProfile
+from turnwire.history import History
 
 # So slow that a steer sent at an event arrives before the next item does.
 PACED = {"sim": SimProfile(tokens_per_sec=200.0)}
@@ -296,6 +298,31 @@ async def test_a_steered_response_that_fails(websocket: WebSocketConnection) -> 
         failed["error"]["code"],
     )
     assert "Faster!" == failed["steer"]["input"]
+
+
+async def test_a_steer_while_the_end_is_stored(
+    websocket: WebSocketConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is said about a steer that comes behind a cancel is numbered as it is sent."""
+    at_the_store, stored = asyncio.Event(), asyncio.Event()
+    keep = History.keep
+
+    async def slow(self: History, *given: Any, **told: Any) -> None:
+        at_the_store.set()
+        await stored.wait()
+        await keep(self, *given, **told)
+
+    monkeypatch.setattr(History, "keep", slow)
+    lanes = Lanes(websocket)
+    first = await begin(lanes, "response.in_progress", **stalled(store=True))
+    await websocket.send_event(type="response.cancel", response_id=first)
+    await at_the_store.wait()
+    await steer(lanes, first, "Faster!")
+    await lanes.until(None, ACCEPTED)
+    stored.set()
+    assert "cancelled" == plain(await lanes.take(None)).status
+    failed = await lanes.until(None, FAILED)
+    assert "successor_creation_failed" == failed["error"]["code"]
 
 
 async def test_a_steer_from_another_socket(server: Serving, websocket: WebSocketConnection) -> None:

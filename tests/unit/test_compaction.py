@@ -90,7 +90,7 @@ async def compacted(
     context: Context, number: int, known: Known, *, retain: bool
 ) -> tuple[Compaction, list[Message]]:
     """A compaction item behind a conversation, and the messages that stay in front of it."""
-    stays = [m for link in context.links() for m in user_messages(link)] if retain else []
+    stays = user_messages(context) if retain else []
     prepared = prepare_summary(ROOMY, context, Settings(hints={"sim.output_tokens": "9"}))
     summary, _ = await sum_up(prepared, context, tuple(map(fingerprint, stays)))
     summary = decode_summary(encode_summary(summary, "sim"))

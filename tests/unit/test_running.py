@@ -9,10 +9,22 @@ import pytest
 
 from turnwire.errors import Overloaded, ServiceError, TooManyRequests
 from turnwire.order import Order
+from turnwire.parts import Finished
+from turnwire.protocol.codec import echo
 from turnwire.protocol.requests import CreateResponse
+from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.running import Running
+from turnwire.session.emitter import Emitter
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.metrics import Metrics
+
+FINISHED = Finished(
+    reason="stop",
+    num_prompt_tokens=1,
+    num_cached_tokens=0,
+    num_output_tokens=1,
+    num_reasoning_tokens=0,
+)
 
 
 def order(owner: str) -> Order:
@@ -57,6 +69,28 @@ async def test_how_it_ended_is_counted() -> None:
         raise ValueError("x")
     assert [1, 1, 1] == [count(metrics, s) for s in ("refused", "completed", "aborted")]
     assert 0 == metrics.registry.get_sample_value("turnwire_responses_in_flight")
+
+
+@pytest.mark.parametrize("how", ["completed", "cancelled", "failed"])
+async def test_what_is_ending_is_let_end(how: str) -> None:
+    """One whose end may be in the store already is not stopped."""
+    running = Running(Metrics(), 3, 0)
+    request, one = CreateResponse(), order("a")
+    response = echo(request, EMPTY_TOOL_SET, ToolChoice(), id="r", created_at=7, model="sim")
+    one.emitter = emitter = Emitter(response)
+    emitter.start()
+    match how:
+        case "completed":
+            emitter.close(FINISHED)
+        case "cancelled":
+            emitter.cancel()
+        case _:
+            emitter.fail("server_error", "broken")
+    assert one.is_ending
+    with running.enter(one):
+        running.stop_all(ServiceError("It ends."))
+        await asyncio.sleep(0)
+    assert one.stopped_by is None
 
 
 async def test_all_of_them_are_stopped() -> None:

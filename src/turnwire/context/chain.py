@@ -148,8 +148,8 @@ class Context:
         found.reverse()
         return found
 
-    def since(self, link: Context) -> list[Context]:
-        """The links behind `link`, which is one of this chain, oldest first."""
+    def since(self, link: Context | None) -> list[Context]:
+        """The links behind `link`, which is one of this chain, oldest first; None for all."""
         found: list[Context] = []
         for one in self.newest_first():
             if one is link:

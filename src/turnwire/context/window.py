@@ -119,16 +119,20 @@ def summary_message(item: Item) -> Message:
     return Message(role="user", content=(InputText(text=HEADING + _opened(item).text),))
 
 
-def user_messages(link: Context) -> list[Message]:
-    """The user's messages among a link's own items, as far as they are seen."""
-    place = last_compaction(link.items)
-    behind = link.items if place is None else link.items[place + 1 :]
-    found = [item for item in behind if isinstance(item, Message) and item.role == "user"]
-    if place is not None:
-        own = {id(item) for item in link.items}
-        before = _retained(link, place, _opened(link.items[place]).retained)
-        found = [*(message for message in before if id(message) in own), *found]
-    return found
+def user_messages(context: Context, parent: Context | None = None) -> list[Message]:
+    """The user's messages behind a link of the chain, as far as they are seen.
+
+    Args:
+        context: The conversation.
+        parent: The link; None for all of the conversation.
+    """
+    behind = {id(item) for link in context.since(parent) for item in link.items}
+    return [
+        item
+        for link in links(context)
+        for item in seen(link).items
+        if isinstance(item, Message) and item.role == "user" and id(item) in behind
+    ]
 
 
 def carried(context: Context) -> tuple[Item, ...]:

@@ -78,8 +78,9 @@ class _Named(Struct):
 
 
 class _Allowed(Struct):
-    mode: Literal["auto", "required"]
     tools: Annotated[list[Raw], Meta(min_length=1, max_length=MAX_TOOLS)]
+    # Open Responses requires it in the echo, and not in the request.
+    mode: Literal["auto", "required"] | None = None
 
 
 _ToolList: TypeAlias = Annotated[list[Raw], Meta(max_length=MAX_TOOLS)]
@@ -147,13 +148,7 @@ def decode_tool_choice(raw: Raw, tools: ToolSet) -> ToolChoice:
                 mode="required", allowed=_decode_named(raw, "tool_choice", tools), echo=echo
             )
         case "allowed_tools":
-            allowed = _ALLOWED.decode(raw, "tool_choice")
-            names = [
-                name
-                for index, entry in enumerate(allowed.tools)
-                for name in _decode_named(entry, f"tool_choice.tools[{index}]", tools)
-            ]
-            return ToolChoice(mode=allowed.mode, allowed=tuple(dict.fromkeys(names)), echo=echo)
+            return _decode_allowed(raw, tools)
         case _:
             raise _not_hosted(choice.type)
 
@@ -304,6 +299,22 @@ def _decode_mode(choice: str, tools: ToolSet) -> ToolChoice:
                 f"{choice!r} was given.",
                 param="tool_choice",
             )
+
+
+def _decode_allowed(raw: Raw, tools: ToolSet) -> ToolChoice:
+    allowed = _ALLOWED.decode(raw, "tool_choice")
+    names = [
+        name
+        for index, entry in enumerate(allowed.tools)
+        for name in _decode_named(entry, f"tool_choice.tools[{index}]", tools)
+    ]
+    mode = allowed.mode or "auto"
+    keys = {**_KEYS.decode(raw, "tool_choice"), "mode": Raw(f'"{mode}"'.encode())}
+    return ToolChoice(
+        mode=mode,
+        allowed=tuple(dict.fromkeys(names)),
+        echo=single_line(_ENCODER.encode(keys)),
+    )
 
 
 def _decode_named(raw: Raw, where: str, tools: ToolSet) -> tuple[str, ...]:

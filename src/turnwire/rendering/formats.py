@@ -30,8 +30,9 @@ from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
-from turnwire.rendering.grammar import Schema, argument_schemas, callable_tools, text_schema
+from turnwire.rendering.grammar import callable_tools
 from turnwire.rendering.pieces import Piece
+from turnwire.rendering.schema import Schema, argument_schemas, text_schema
 from turnwire.rendering.tagged import TaggedParser, Tags
 from turnwire.rendering.tokenizer import Tokenizer
 

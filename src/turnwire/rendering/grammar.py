@@ -21,40 +21,28 @@ JSON object where it is not. A custom tool's input obeys its grammar, if it has 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-import llguidance.numpy
-import msgspec
-from llguidance import LLMatcher, LLParserLimits, regex_to_lark
-from msgspec import structs
+from llguidance import regex_to_lark
 
-from turnwire.constraint import LIMITS, Constraint
+from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
-from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat, TextFormat
+from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering import call
-from turnwire.rendering.depth import MAX_SCHEMA_DEPTH, schema_depth
 from turnwire.rendering.lark import MAX_DEFINITION_CHARS, LarkError, embeddable
+from turnwire.rendering.schema import argument_schemas, embedded, text_schema, tool_paths
 from turnwire.rendering.tokenizer import Tokenizer
+from turnwire.rendering.trial import invalid, problem, reason
 
 if TYPE_CHECKING:
     from turnwire.rendering.chatml import Renderer
 
-__all__ = ["Schema", "argument_schemas", "callable_tools", "constraint", "text_schema"]
+__all__ = ["callable_tools", "constraint"]
 
-Schema = dict[str, object]
-
-_ANY_OBJECT: Schema = {"type": "object"}
-# oneOf is obeyed as anyOf: an intersection of complements is beyond a token grammar.
-_COMPACT = {"whitespace_flexible": False, "coerce_one_of": True}
-_MAX_REASON_CHARS = 300
 _ANY_TEXT: Final = "/(?s:.*)/"
 _SOME_TEXT: Final = "/(?s:.+)/"
-_PICTURE: Final = re.compile(r"\n *\d+ \| .*", re.DOTALL)
-_PLACE: Final = re.compile(r"\A(?:at )?(\d+)\(\d+\): ")
 
 
 def constraint(
@@ -106,16 +94,16 @@ def constraint(
         rules += _order_rules(offered, more, calls if parallel else None)
         rules += _call_rules(offered, values, marks.end_tool_call)
     if content is not None:
-        rules.append(f"text: {_embed(content)}")
+        rules.append(f"text: {embedded(content)}")
     elif any(tool.is_async for tool in offered):
         rules.append(f"text: {_SOME_TEXT}")
     made = "\n".join(rules) + "\n"
     if any(tool.grammar for tool in offered):
         # Each by itself is within its limits; all of them together may not be.
-        problem = _problem(renderer.tokenizer, made)
-        if problem:
+        fault = problem(renderer.tokenizer, made)
+        if fault:
             raise InvalidRequest(
-                f"The grammars of 'tools' are too large together: {_reason(problem)}",
+                f"The grammars of 'tools' are too large together: {reason(fault)}",
                 param="tools",
             )
     return Constraint(grammar=made, trigger=trigger, free_span=free_span)
@@ -164,49 +152,19 @@ def _call_rules(
         yield f"value{n}: {values[tool.name]}"
 
 
-def _embed(schema: Schema) -> str:
-    return "%json " + json.dumps(schema)
-
-
 def _values(
     tokenizer: Tokenizer, tools: ToolSet, offered: Sequence[OfferedTool], every_schema: bool
 ) -> dict[str, str]:
     """By tool: what stands behind `arguments`, or is the input, as the body of a rule."""
     functions = [tool for tool in offered if tool.kind == "function"]
     schemas = argument_schemas(tokenizer, tools, functions, every_schema)
-    values = {name: _embed(schema) for name, schema in schemas.items()}
-    places = _places(tools)
+    values = {name: embedded(schema) for name, schema in schemas.items()}
+    paths = tool_paths(tools)
     for tool in offered:
         if tool.kind == "custom":
-            path = f"{tool.path or places[tool.name]}.format.definition"
+            path = f"{paths[tool.name]}.format.definition"
             values[tool.name] = _input(tokenizer, tool, path)
     return values
-
-
-def argument_schemas(
-    tokenizer: Tokenizer, tools: ToolSet, functions: Sequence[OfferedTool], every_schema: bool
-) -> dict[str, Schema]:
-    """By function: the schema of its arguments in the form that compiles.
-
-    Raises:
-        InvalidRequest: as `constraint`.
-    """
-    places = _places(tools)
-    schemas: dict[str, Schema] = {}
-    for tool in functions:
-        path = tool.path or places[tool.name]
-        if every_schema and not tool.strict:
-            # Not strict: what cannot be enforced is no error.
-            with suppress(InvalidRequest):
-                strict = structs.replace(tool, strict=True, strict_asked=False)
-                schemas[tool.name] = _arguments(tokenizer, strict, path)
-                continue
-        schemas[tool.name] = _arguments(tokenizer, tool, path)
-    return schemas
-
-
-def _places(tools: ToolSet) -> dict[str, str]:
-    return {name: f"tools[{n}]" for n, name in enumerate(tools.offered)}
 
 
 def _input(tokenizer: Tokenizer, tool: OfferedTool, param: str) -> str:
@@ -220,10 +178,10 @@ def _input(tokenizer: Tokenizer, tool: OfferedTool, param: str) -> str:
         else:
             lines_before, body = 1, f"%lark {{\n{embeddable(definition)}\n}}"
     except LarkError as error:
-        raise _invalid(param, str(error), "grammar") from error
-    problem = _problem(tokenizer, f"start: {body}\n", probe=True)
-    if problem:
-        raise _invalid(param, _reason(problem, lines_before), "grammar")
+        raise invalid(param, str(error), "grammar") from error
+    fault = problem(tokenizer, f"start: {body}\n")
+    if fault:
+        raise invalid(param, reason(fault, lines_before), "grammar")
     return body
 
 
@@ -237,106 +195,3 @@ def _pattern(definition: str) -> str:
         raise LarkError("it ends in the middle of an escape")
     # The library escapes slashes and line ends. Two slashes alone would be a comment.
     return f"/{regex_to_lark(definition, '')}/" if definition else '""'
-
-
-def _arguments(tokenizer: Tokenizer, tool: OfferedTool, path: str) -> Schema:
-    """The schema of what stands behind `arguments`."""
-    if tool.parameters is None or not tool.strict:
-        return _compact(_ANY_OBJECT)
-    param = f"{path}.parameters"
-    schema = _decode(tool.parameters, param)
-    if schema.setdefault("type", "object") != "object":
-        raise _invalid(param, "the schema of a function's parameters must be of type object")
-    return _usable(tokenizer, schema, param, lenient=not tool.strict_asked)
-
-
-def text_schema(tokenizer: Tokenizer, text_format: TextFormat) -> Schema | None:
-    """The schema of an answer, or None where it is free text.
-
-    Raises:
-        InvalidRequest: as `constraint`.
-    """
-    match text_format:
-        case JsonObjectFormat():
-            return _compact(_ANY_OBJECT)
-        case JsonSchemaFormat():
-            param = "text.format.schema"
-            schema = _decode(bytes(text_format.schema), param)
-            return _usable(tokenizer, schema, param, lenient=not text_format.strict)
-        case _:
-            return None
-
-
-def _decode(raw: bytes, param: str) -> Schema:
-    try:
-        return msgspec.json.decode(raw, type=Schema)
-    except RecursionError:
-        raise _invalid(param, "it is nested too deeply") from None
-    except msgspec.DecodeError as error:
-        raise _invalid(param, "a schema must be a JSON object") from error
-
-
-def _compact(schema: Schema, *, lenient: bool = False) -> Schema:
-    return {**schema, "x-guidance": {**_COMPACT, "lenient": lenient}}
-
-
-def _usable(tokenizer: Tokenizer, schema: Schema, param: str, *, lenient: bool) -> Schema:
-    """The schema in the form that compiles; with `lenient`, less what cannot be enforced."""
-    depth = schema_depth(schema)
-    if depth > MAX_SCHEMA_DEPTH:
-        raise _invalid(
-            param,
-            f"it leads {depth} levels deep; at most {MAX_SCHEMA_DEPTH} can be enforced",
-        )
-    reason = ""
-    for attempt in (False, True) if lenient else (False,):
-        compact = _compact(schema, lenient=attempt)
-        problem = _problem(tokenizer, f"start: {_embed(compact)}")
-        if not problem:
-            return compact
-        reason = reason or problem
-    raise _invalid(param, _reason(reason))
-
-
-def _problem(tokenizer: Tokenizer, grammar: str, *, probe: bool = False) -> str:
-    """Why a grammar cannot be followed, in the library's words; "" if it can.
-
-    Args:
-        probe: Find out too whether it lets anything through, and does so within its limits.
-    """
-    limits = LLParserLimits(**LIMITS)
-    if not probe:
-        failed, problems = LLMatcher.validate_grammar_with_warnings(
-            grammar, tokenizer.guidance, limits=limits
-        )
-        return problems[0] if failed else ""
-    matcher = LLMatcher(tokenizer.guidance, grammar, log_level=0, limits=limits)
-    bits = llguidance.numpy.allocate_token_bitmask(1, tokenizer.vocab_size)
-    if not matcher.is_error():
-        llguidance.numpy.fill_next_token_bitmask(matcher, bits)
-        forced = matcher.compute_ff_tokens()
-        matcher.try_consume_tokens(forced[:1])  # says whether there were too many of them
-    if matcher.is_error():
-        return str(matcher.get_error())
-    return "" if bits.any() else "nothing matches it"
-
-
-def _reason(problem: str, lines_before: int = 0) -> str:
-    """The library's reason on one line, without its picture of our grammar.
-
-    Args:
-        lines_before: Lines of ours in front of a grammar that came from outside.
-    """
-    reason = " ".join(_PICTURE.sub("", problem).split())
-    reason = reason.partition("failed to compile JSON schema: ")[2] or reason
-    place = _PLACE.match(reason)
-    if place is None:
-        return reason
-    told = reason[place.end() :]
-    return f"line {int(place[1]) - lines_before}: {told}" if lines_before else told
-
-
-def _invalid(param: str, reason: str, kind: str = "schema") -> InvalidRequest:
-    return InvalidRequest(
-        f"Invalid {kind} for '{param}': {reason[:_MAX_REASON_CHARS]}", param=param
-    )

@@ -20,9 +20,10 @@ from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering.detokenizer import Detokenizer
 from turnwire.rendering.formats import as_functions
-from turnwire.rendering.grammar import Schema, argument_schemas, callable_tools, text_schema
+from turnwire.rendering.grammar import callable_tools
 from turnwire.rendering.harmony import harmony_marks
 from turnwire.rendering.json_call import JsonCall
+from turnwire.rendering.schema import Schema, argument_schemas, text_schema
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray, token_array
 

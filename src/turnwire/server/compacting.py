@@ -9,7 +9,6 @@ from aiohttp import web
 from msgspec import Raw, structs
 from msgspec.json import encode
 
-from turnwire.context.window import user_messages
 from turnwire.ids import new_id
 from turnwire.order import Order
 from turnwire.protocol.codec import encode_item
@@ -57,7 +56,7 @@ class CompactingApi:
         )
         made = await self._turns.summarise(order, asked.instructions)
         item = Compaction(id=new_id("cmp"), encrypted_content=made.encrypted_content)
-        output: list[Item] = [_normal(message) for message in user_messages(made.context)]
+        output: list[Item] = [_normal(message) for message in made.messages]
         spent = made.spent
         answer = CompactedResponse(
             id=order.response_id,

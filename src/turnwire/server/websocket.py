@@ -51,7 +51,6 @@ from turnwire.session.actions import (
 )
 from turnwire.session.connection import Connection, ConnectionLimits
 from turnwire.session.emitter import Emitter
-from turnwire.session.stage import Stage
 from turnwire.session.watch import Due, Pulse, Watch
 from turnwire.telemetry.clock import StageClock
 from turnwire.telemetry.logs import get_logger
@@ -241,9 +240,10 @@ class Socket:
         self._perform(self.connection.drain())
         jobs = [task for task, _ in self._running.values()]
         for task, order in self._running.values():
-            # A response fails with a code that responses have; the connection's own comes last.
-            order.stopped_by = ServiceError(error.message)
-            task.cancel()
+            if not order.is_ending:
+                # A response fails with a code that responses have; the connection's comes last.
+                order.stopped_by = ServiceError(error.message)
+                task.cancel()
         if jobs:
             await asyncio.wait(jobs, timeout=ENDING_SEC)
         self._refuse(error, None)
@@ -299,9 +299,8 @@ class Socket:
 
     @staticmethod
     def _stop(task: asyncio.Task[None], order: Order, gone: bool) -> None:
-        emitter = order.emitter
-        if not gone and emitter is not None and emitter.stage is not Stage.STREAMING:
-            return  # its output is whole: the cancel came too late
+        if not gone and order.is_ending:
+            return  # the cancel came too late
         order.cancelled = not gone
         task.cancel()
 

@@ -246,8 +246,10 @@ class Emitter:
         lane = self._numbers.lane if isinstance(self._numbers.lane, str) else None
         return error_event(error, sequence_number=self._numbers.take(), stream_id=lane)
 
-    def fail(self, code: str, message: str) -> ResponseFailed:
-        """`response.failed`. Open items are not closed; finished ones stay in `output`.
+    def fail(self, code: str, message: str) -> Raw:
+        """End as failed; return the response object encoded, before its event is sent.
+
+        Open items are not closed; finished ones stay in `output`.
 
         Args:
             code: One of the protocol's response error codes, such as `server_error`.
@@ -259,10 +261,10 @@ class Emitter:
         response.incomplete_details = None
         response.completed_at = None
         response.error = ResponseError(code=code, message=message)
-        return self._state(ResponseFailed, self._snapshot())
+        return self._snapshot()
 
-    def cancel(self) -> ResponseFailed:
-        """`response.failed` with status `cancelled`: no error, no output, no usage."""
+    def cancel(self) -> Raw:
+        """End as cancelled, like `fail`: no error, no output, no usage."""
         self._move(Step.CANCEL)
         response = self.response
         response.status = "cancelled"
@@ -270,7 +272,16 @@ class Emitter:
         response.completed_at = None
         response.output = []
         response.usage = None
-        return self._state(ResponseFailed, self._snapshot())
+        return self._snapshot()
+
+    def failed(self, sealed: Raw) -> ResponseFailed:
+        """The terminal event of a response that failed or was cancelled.
+
+        It is numbered when it is sent: a steer that was answered since comes before it.
+        """
+        if self.stage is not Stage.ENDED:
+            raise AssertionError("fail or cancel it first")
+        return self._state(ResponseFailed, sealed)
 
     # -- steers; they take part in the numbering, also after the terminal event
 

@@ -15,7 +15,7 @@ class Stage(Enum):
     QUEUED = "queued"  # created and queued are out; the model has no place yet
     STREAMING = "streaming"  # created and in_progress are out
     CLOSED = "closed"  # every item is closed; only the terminal event is missing
-    ENDED = "ended"  # the terminal event is out
+    ENDED = "ended"  # nothing comes any more but the terminal event
 
 
 class Step(Enum):

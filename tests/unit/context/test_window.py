@@ -190,10 +190,14 @@ def test_tools_and_settings_are_carried_on() -> None:
 
 
 def test_whose_messages_are_handed_out() -> None:
-    """Those of the link itself that are seen; not what came before it, and no summary."""
-    assert [A, B] == user_messages(chain([C], [A, SAID, system("x"), B]))
-    assert [A, B] == user_messages(chain([A, summary("s", A), B]))
-    assert [B] == user_messages(chain([A, C], [summary("s", A, C), B]))
+    """Those behind a link that are seen, or all that are; and no summary."""
+    plain = chain([C], [A, SAID, system("x"), B])
+    assert ([A, B], [C, A, B]) == (user_messages(plain, plain.parent), user_messages(plain))
+    assert [A, B] == user_messages(chain([A, C, summary("s", A), B]))
+    compacted = chain([A, C], [summary("s", A, C), B])
+    assert [B] == user_messages(compacted, compacted.parent)
+    assert [A, C, B] == user_messages(compacted)
+    assert [] == user_messages(plain, plain)
 
 
 @pytest.mark.parametrize(

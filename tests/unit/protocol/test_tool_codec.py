@@ -301,6 +301,15 @@ def test_tool_choice(choice: object, mode: str, allowed: tuple[str, ...] | None)
     assert (choice or "auto") == msgspec.json.decode(decoded.echo)
 
 
+def test_allowed_tools_without_a_mode() -> None:
+    """Its mode is auto, which the echo says, as readers want it."""
+    choice = {"type": "allowed_tools", "tools": [{"type": "function", "name": "f"}]}
+    decoded = decode_tool_choice(Raw(msgspec.json.format(msgspec.json.encode(choice))), TOOLS)
+    assert ("auto", ("f",)) == (decoded.mode, decoded.allowed)
+    assert {**choice, "mode": "auto"} == msgspec.json.decode(decoded.echo)
+    assert b"\n" not in bytes(decoded.echo)
+
+
 @pytest.mark.parametrize("raw", [ABSENT, Raw(b""), Raw(b"null")])
 def test_absent_choice(raw: Raw) -> None:
     """Absent and null are auto, with tools or without."""
@@ -317,7 +326,9 @@ BAD_CHOICES: list[tuple[Any, str, str]] = [
     ({"type": "custom", "name": "f"}, "invalid_value", "tool_choice"),
     ({"type": "web_search"}, "unsupported_value", "tool_choice"),
     ({"type": "mcp", "server_label": "x"}, "unsupported_value", "tool_choice"),
-    ({"type": "allowed_tools", "tools": [{}]}, "missing_required_parameter", "tool_choice.mode"),
+    ({"type": "allowed_tools"}, "missing_required_parameter", "tool_choice.tools"),
+    ({"type": "allowed_tools", "tools": [{}]}, "missing_required_parameter",
+     "tool_choice.tools[0].type"),
     ({"type": "allowed_tools", "mode": "none", "tools": []}, "invalid_value", "tool_choice.mode"),
     ({"type": "allowed_tools", "mode": "auto", "tools": []}, "array_below_min_length",
      "tool_choice.tools"),

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -381,7 +382,7 @@ def test_a_failure_keeps_finished_items_and_closes_nothing() -> None:
     for part in (TextDelta("a"), END, CALL):
         events += emitting.feed(part)
     events.append(emitting.announce(ServiceError("broken")))
-    events.append(emitting.fail("server_error", "broken"))
+    events.append(emitting.failed(emitting.fail("server_error", "broken")))
     found = decoded(events)
     response = found[-1]["response"]
     assert ["output_item.added", "error", "failed"] == short(found)[-3:]
@@ -397,7 +398,7 @@ def test_a_cancelled_response_has_no_output() -> None:
     emitting = emitter()
     emitting.start()
     emitting.feed(TextDelta("a"))
-    [event] = decoded([emitting.cancel()])
+    [event] = decoded([emitting.failed(emitting.cancel())])
     assert ("response.failed", "cancelled", [], None, None) == (
         event["type"],
         event["response"]["status"],
@@ -463,13 +464,31 @@ def test_an_end_before_the_model_had_a_place(how: str) -> None:
     """A queued response can be cancelled, or fail, without having been in progress."""
     emitting = emitter()
     emitting.queue()
-    last = emitting.cancel() if how == "cancelled" else emitting.fail("server_error", "broken")
-    (event,) = decoded([last])
+    sealed = emitting.cancel() if how == "cancelled" else emitting.fail("server_error", "broken")
+    (event,) = decoded([emitting.failed(sealed)])
     assert ("response.failed", how, 2) == (
         event["type"],
         event["response"]["status"],
         event["sequence_number"],
     )
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_steer_while_the_end_is_stored(how: str) -> None:
+    """What is said about a steer between an end and its event is numbered before that event."""
+    emitting = emitter()
+    emitting.start()
+    sealed = emitting.cancel() if how == "cancelled" else emitting.fail("server_error", "broken")
+    taken, last = emitting.steer_taken("steer_1"), emitting.failed(sealed)
+    assert (2, 3) == (taken.sequence_number, last.sequence_number)
+
+
+def test_a_terminal_event_needs_an_end() -> None:
+    """A response that runs has none."""
+    emitting = emitter()
+    emitting.start()
+    with pytest.raises(AssertionError):
+        emitting.failed(Raw(b"{}"))
 
 
 def test_nothing_follows_the_terminal_event() -> None:

@@ -394,12 +394,12 @@ class RandomModel(RuleBasedStateMachine):
     def fail(self, announced: bool) -> None:
         if announced:
             self.note([self.emitter.announce(ServiceError("broken"))])
-        self.note([self.emitter.fail("server_error", "broken")])
+        self.note([self.emitter.failed(self.emitter.fail("server_error", "broken"))])
 
     @precondition(lambda self: self.running())
     @rule()
     def cancel(self) -> None:
-        self.note([self.emitter.cancel()])
+        self.note([self.emitter.failed(self.emitter.cancel())])
 
     @invariant()
     def numbers_have_no_gap(self) -> None:

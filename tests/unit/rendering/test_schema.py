@@ -1,0 +1,209 @@
+"""Tests of `turnwire.rendering.schema`: what schemas let through, and what cannot be enforced."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from llguidance import LLMatcher
+from msgspec import Raw
+
+from turnwire.errors import InvalidRequest
+from turnwire.protocol.codec import decode_tools
+from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat, PlainTextFormat
+from turnwire.rendering.schema import argument_schemas, embedded, text_schema, tool_paths
+from turnwire.rendering.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.shipped()
+LOOKAHEAD = r"^(?!x)[a-z]+$"
+
+
+def made(schema: Any, *, strict: bool = True) -> dict[str, object]:
+    """The schema of an answer, in the form that compiles."""
+    raw = Raw(json.dumps(schema).encode())
+    found = text_schema(TOKENIZER, JsonSchemaFormat(name="n", schema=raw, strict=strict))
+    assert found is not None
+    return found
+
+
+def accepts(schema: dict[str, object], text: str) -> bool:
+    """Whether this is a whole answer."""
+    matcher = LLMatcher(TOKENIZER.guidance, f"start: {embedded(schema)}")
+    assert not matcher.is_error(), matcher.get_error()
+    output = list(TOKENIZER.encode(text))
+    return matcher.try_consume_tokens(output) == len(output) and matcher.is_accepting()
+
+
+def member(schema: Any) -> dict[str, Any]:
+    """An object whose one member is this."""
+    return {
+        "type": "object",
+        "properties": {"a": schema},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+
+
+def refused(schema: Any, *, strict: bool = True) -> str:
+    """Why a schema is refused."""
+    with pytest.raises(InvalidRequest) as caught:
+        made(schema, strict=strict)
+    assert "text.format.schema" == caught.value.param
+    return caught.value.message.partition("': ")[2]
+
+
+def test_formats_of_text() -> None:
+    """Free text has no schema, and a JSON object any members."""
+    assert text_schema(TOKENIZER, PlainTextFormat()) is None
+    found = text_schema(TOKENIZER, JsonObjectFormat())
+    assert found is not None
+    assert (True, False) == (accepts(found, '{"a":[]}'), accepts(found, "[]"))
+
+
+@pytest.mark.parametrize(
+    ("bounds", "inside", "outside"),
+    [
+        # 2**53 + 1, and seven behind it: no float equals the first, the last or most others.
+        pytest.param(
+            {"minimum": 9007199254740993, "maximum": 9007199254740999},
+            ["9007199254740994", "9007199254740998"],
+            ["9007199254740992", "9007199254741000"],
+            id="between floats",
+        ),
+        pytest.param(
+            {"exclusiveMinimum": -9007199254740993, "exclusiveMaximum": -9007199254740987},
+            ["-9007199254740990"],
+            ["-9007199254740994", "-9007199254740986"],
+            id="below zero",
+        ),
+        pytest.param(
+            {"minimum": -(2**63), "maximum": 2**63 - 1},
+            [str(2**62), str(-(2**62)), "0"],
+            [],
+            id="64 bits with a sign",
+        ),
+        pytest.param({"minimum": 0, "maximum": 2**64 - 1}, [str(2**64 - 1)], ["-1"], id="64 bits"),
+        pytest.param({"minimum": -(10**400), "maximum": 5}, ["-7", "5"], ["6"], id="no float"),
+        pytest.param({"minimum": -1.5, "maximum": 1.7e308}, ["-1"], ["-2"], id="as a float"),
+        pytest.param({"minimum": 3, "maximum": 4}, ["3", "4"], ["2", "5"], id="small ones"),
+    ],
+)
+def test_bounds(bounds: dict[str, Any], inside: list[str], outside: list[str]) -> None:
+    """Nothing beyond a bound comes through; one beyond all integers of 64 bits is none."""
+    found = made(member({"type": "integer", **bounds}))
+    assert dict.fromkeys(inside, True) == {
+        number: accepts(found, f'{{"a":{number}}}') for number in inside
+    }
+    assert dict.fromkeys(outside, False) == {
+        number: accepts(found, f'{{"a":{number}}}') for number in outside
+    }
+
+
+def test_a_bound_that_cannot_be_left_out() -> None:
+    """A lower bound above all integers of 64 bits cannot be enforced."""
+    assert "integer range" in refused(member({"type": "integer", "minimum": 10**20}))
+
+
+VALUES = [
+    pytest.param({"const": 2**53 + 1}, id="const"),
+    pytest.param({"enum": ["a", 10**30]}, id="enum"),
+    pytest.param({"const": {"x": [{"y": 2**53 + 1}]}}, id="inside"),
+    pytest.param({"enum": [10**400]}, id="no float"),
+]
+
+
+@pytest.mark.parametrize("schema", VALUES)
+def test_numbers_that_would_come_out_as_others(schema: Any) -> None:
+    """An integer that no float equals is an error with `strict`, and left out without."""
+    assert "a number is too long to be enforced exactly" in refused(member(schema))
+    assert accepts(made(member(schema), strict=False), '{"a":"anything"}')
+
+
+def test_values_that_are_no_numbers_of_the_schema() -> None:
+    """Names of members, defaults and examples may be anything."""
+    schema = member({"type": "integer", "default": 2**53 + 1, "examples": [10**30]})
+    schema["properties"]["const"] = {"type": "null"}
+    schema["properties"]["minimum"] = {"const": 2**53}
+    found = made(schema)
+    assert accepts(found, f'{{"a":1,"const":null,"minimum":{2**53}}}')
+    assert not accepts(found, '{"a":1,"const":5}')
+
+
+@pytest.mark.parametrize("pattern", [LOOKAHEAD, r"^(a)\1$", r"\Aa\Z", "["])
+def test_patterns_of_other_dialects(pattern: str) -> None:
+    """They are an error with `strict`; without, they alone are left out."""
+    schema = member({"type": "string", "pattern": pattern, "maxLength": 3})
+    schema["properties"]["b"] = {"type": "string", "pattern": "^[0-9]$"}
+    assert pattern in refused(schema)
+    found = made(schema, strict=False)
+    assert accepts(found, '{"a":"xyz","b":"7"}')
+    assert not accepts(found, '{"a":"wxyz"}')
+    assert not accepts(found, '{"a":"xyz","b":"x"}')
+
+
+def test_names_by_patterns_of_other_dialects() -> None:
+    """Without `strict` any name comes through where nobody can say which would."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "null"}},
+        "patternProperties": {LOOKAHEAD: {"type": "integer"}, "^x": {"type": "null"}},
+        "additionalProperties": False,
+    }
+    assert LOOKAHEAD in refused(schema)
+    found = made(schema, strict=False)
+    assert accepts(found, '{"a":null,"b":"c"}')
+    assert not accepts(found, '{"a":1}')
+
+
+@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        pytest.param({"$ref": "#"}, "nothing matches it", id="itself"),
+        pytest.param(
+            {
+                "$ref": "#/$defs/a",
+                "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
+            },
+            "nothing matches it",
+            id="a circle",
+        ),
+        pytest.param(
+            {"$ref": "#/$defs/a", "$defs": {"a": member({"$ref": "#/$defs/a"})}},
+            "what it demands has no end",
+            id="no end",
+        ),
+        pytest.param(member({"$ref": "#/$defs/a"}), "Pointer '/$defs/a' does not exist", id="gone"),
+        pytest.param(member({"enum": []}), "required property 'a' is unsatisfiable", id="nothing"),
+    ],
+)
+def test_what_nobody_can_obey(schema: Any, words: str, strict: bool) -> None:
+    """A schema that lets nothing through is the client's error, before a model is asked."""
+    assert words in refused(schema, strict=strict)
+
+
+def test_recursion_with_an_end() -> None:
+    """A schema may lead back to itself where it can also end."""
+    found = made(member({"anyOf": [{"$ref": "#"}, {"type": "null"}]}))
+    assert accepts(found, '{"a":{"a":{"a":null}}}')
+
+
+def test_arguments() -> None:
+    """Each function's schema by its name; an error names its place in the request."""
+    tools = decode_tools(
+        Raw(
+            json.dumps(
+                [
+                    {"type": "web_search"},
+                    {"type": "function", "name": "f", "parameters": member({"type": "null"})},
+                    {"type": "function", "name": "g", "strict": False, "parameters": {"not": {}}},
+                ]
+            ).encode()
+        )
+    )
+    assert {"f": "tools[1]", "g": "tools[2]"} == tool_paths(tools)
+    offered = list(tools.offered.values())
+    found = argument_schemas(TOKENIZER, tools, offered, every_schema=False)
+    assert (True, False) == (accepts(found["f"], '{"a":null}'), accepts(found["f"], "{}"))
+    assert accepts(found["g"], '{"anything":1}')

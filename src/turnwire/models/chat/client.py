@@ -25,13 +25,14 @@ from turnwire.errors import (
     TooManyRequests,
     TurnwireError,
 )
-from turnwire.models.chat.faults import RETRIED, refused, retry_after_of
+from turnwire.models.chat.faults import RETRIED, Loading, refused, retry_after_of
 from turnwire.models.chat.options import ChatOptions
 
 __all__ = ["Answer", "ChatClient"]
 
 MAX_ERROR_BYTES: Final = 65_536
 KEEP_ALIVE_SEC: Final = 60.0
+LOADING_SEC: Final = 2.0  # between two looks at an endpoint that loads its model
 REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
 _FAILURES: Final = (
     aiohttp.ClientError,
@@ -93,6 +94,7 @@ class ChatClient:
         wait_sec = patience.backoff_sec
         num_left = patience.max_retries
         may_be_stale = True
+        loaded_by = asyncio.get_running_loop().time() + patience.first_byte_sec
         while True:
             tried = await self._try(body)
             if isinstance(tried, Answer):
@@ -100,6 +102,13 @@ class ChatClient:
             if tried.stale and may_be_stale:
                 # What was kept alive is closed by its endpoint sooner or later: no try was made.
                 may_be_stale = False
+                continue
+            if isinstance(tried.fault, Loading):
+                # As if it had taken the request, and were slow: some servers do that instead.
+                if asyncio.get_running_loop().time() + wait_sec > loaded_by:
+                    raise tried.fault
+                await asyncio.sleep(wait_sec)
+                wait_sec = min(2 * wait_sec, LOADING_SEC)
                 continue
             again_sec = wait_sec if tried.after_sec is None else tried.after_sec
             if not tried.again or not num_left or again_sec > patience.max_retry_after_sec:
@@ -189,11 +198,7 @@ class ChatClient:
 
 
 class Answer:
-    """A body that arrives. Close it.
-
-    Attributes:
-        streams: Whether it is an event stream; otherwise it is one JSON value.
-    """
+    """A body that arrives. Close it."""
 
     def __init__(self, response: aiohttp.ClientResponse, client: ChatClient) -> None:
         self._response: Final = response
@@ -205,8 +210,6 @@ class Answer:
         self._limit_sec = self._patience.first_byte_sec
         self._late = False
         self._watch = self._loop.call_later(self._soon(), self._look)
-        kind = response.headers.get("Content-Type", "")
-        self.streams: Final = not kind.startswith("application/json")
 
     async def read(self) -> bytes:
         """What came since the last read, at least a byte; none at the end.

@@ -38,7 +38,8 @@ class Patience(Struct, frozen=True, kw_only=True):
     """How long to wait for an endpoint, and how often to ask again.
 
     Asked again is only before the first byte of an answer, and only where the request was
-    certainly not served: no connection, 408, 429, 502, 503, 504.
+    certainly not served: no connection, 408, 429, 502, 503, 504. An endpoint that says that it
+    is loading its model is asked again for as long as a first byte is waited for.
 
     Attributes:
         connect_sec: For a connection, its TLS included.

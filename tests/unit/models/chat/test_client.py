@@ -153,6 +153,23 @@ async def test_a_retry_after_is_obeyed_or_passed_on() -> None:
         assert await read_all(client)
 
 
+LOADING = Reply([b'{"error":{"message":"Loading model","code":503}}'], status=503)
+
+
+async def test_a_model_that_loads_is_waited_for() -> None:
+    """More often than other tries are made, but no longer than for a first byte."""
+    async with asking(*[LOADING] * 5, Reply(WHOLE)) as (client, one):
+        assert await read_all(client)
+        assert 6 == len(one.asked)
+    async with asking(LOADING, patience=Patience(first_byte_sec=50.0, backoff_sec=51.0)) as (
+        client,
+        one,
+    ):
+        with pytest.raises(Overloaded, match="'m' is still loading its model"):
+            await client.ask(BODY)
+        assert 1 == len(one.asked)
+
+
 async def test_a_connection_that_was_closed_in_the_meantime_is_replaced() -> None:
     """An endpoint may close a connection that is kept alive at the moment it is used again."""
     async with asking(
@@ -243,15 +260,6 @@ async def test_an_endpoint_that_speaks_no_http(said: bytes) -> None:
         with pytest.raises(EngineUnavailable, match=r"^(it|the connection) "):
             await client.ask(BODY)
         await client.aclose()
-
-
-async def test_json_and_streams_are_told_apart() -> None:
-    """A server that ignores `stream` says so by the type of what it sends."""
-    async with asking(Reply(WHOLE), Reply([b"{}"], kind="application/json")) as (client, _):
-        streamed, whole = await client.ask(BODY), await client.ask(BODY)
-        assert (True, False) == (streamed.streams, whole.streams)
-        streamed.close()
-        whole.close()
 
 
 async def test_a_closed_client_refuses() -> None:

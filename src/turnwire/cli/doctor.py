@@ -164,7 +164,7 @@ def _address(config: Config) -> Finding:
 
 async def _models(config: Config, timeout_sec: float) -> AsyncIterator[Finding]:
     # Here, because it takes a second, and a file that cannot be read does not need it.
-    from turnwire.server.app import builder, embedded
+    from turnwire.server.offered import builder, embedded
 
     offers: list[Offer] = []
     async with AsyncExitStack() as stack:

@@ -88,7 +88,7 @@ class Builder:
             told: What the configuration says of it.
 
         Raises:
-            ConfigError: what it needs is not there, or cannot be used; names the mend.
+            ConfigError: what it needs is not there, or cannot be used; says the mend.
             EngineUnavailable: its engine is not there now.
             HubError: its file cannot be fetched.
         """
@@ -140,7 +140,7 @@ class Builder:
                 engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
             )
         # Some tenths of a second: a server that reloads must not stand still for it.
-        loaded = await asyncio.to_thread(_template, name, told, path)
+        loaded = await asyncio.to_thread(_template, told, path)
         self.reports[name] = loaded.report
         built = self._built.get(told.engine)
         if built is None:
@@ -218,7 +218,7 @@ def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     )
 
 
-def _template(name: str, told: EngineModelConfig, path: Path | None) -> Loaded:
+def _template(told: EngineModelConfig, path: Path | None) -> Loaded:
     """The template of a model, from its own files or those of its engine.
 
     Raises:
@@ -230,14 +230,14 @@ def _template(name: str, told: EngineModelConfig, path: Path | None) -> Loaded:
     source = told.tokenizer or path
     if source is None:
         raise ConfigError(
-            f"model.{name}: a llama-server does not show its vocabulary; name the model's "
+            "a llama-server does not show its vocabulary; name the model's "
             "GGUF file, its tokenizer.json or its folder in model.NAME.tokenizer."
         )
-    text = _read(name, told.template) if told.template is not None else None
+    text = _read(told.template) if told.template is not None else None
     if source.is_dir():
         if text is not None:
             raise ConfigError(
-                f"model.{name}: put the template into {source} as chat_template.jinja, or name "
+                f"put the template into {source} as chat_template.jinja, or name "
                 "the tokenizer.json in it."
             )
         return load_directory(source, family=told.family)
@@ -253,8 +253,8 @@ def _with(header: GgufHeader, template: str) -> GgufHeader:
     return structs.replace(header, metadata={**kept, TEMPLATE_KEY: template})
 
 
-def _read(name: str, path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"model.{name}: cannot read the template {path}: {error}.") from error
+        raise ConfigError(f"cannot read the template {path}: {error}") from error

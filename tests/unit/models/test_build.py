@@ -124,7 +124,7 @@ async def test_a_llama_server(tmp_path: Path) -> None:
         engine = LlamaCppConfig(url=await somebody.locate(), key_env="LLAMA_KEY")
         secrets = Secrets({"LLAMA_KEY": somebody.api_key})
         async with building(tmp_path, secrets, far=engine) as builder:
-            with pytest.raises(ConfigError, match=r"model\.tiny: .*tokenizer"):
+            with pytest.raises(ConfigError, match=r"does not show its vocabulary.*tokenizer"):
                 await builder.build("tiny", EngineModelConfig(engine="far"))
             told = EngineModelConfig(engine="far", tokenizer=random_model())
             offer = await builder.build("tiny", told)

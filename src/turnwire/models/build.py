@@ -80,6 +80,24 @@ class Builder:
         self._built: Final[dict[str, Engine]] = {}
         self.reports: Final[dict[str, Report]] = {}
 
+    async def fetch(self, told: ModelConfig) -> Path | None:
+        """Return the path of a model's own file; one of the hub's is fetched if it is not here.
+
+        Raises:
+            HubError: it cannot be fetched.
+        """
+        if isinstance(told, ChatModelConfig):
+            return None
+        engine = self._engines[told.engine]
+        if isinstance(engine, SimConfig):
+            return None
+        if engine.hf is None:
+            return engine.path
+        hub = self._hub
+        return await fetch(
+            engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
+        )
+
     async def build(self, name: str, told: ModelConfig) -> Offer:
         """Build a model; its engine with it, if that is its first.
 
@@ -133,12 +151,7 @@ class Builder:
     async def _on_llamacpp(
         self, name: str, told: EngineModelConfig, engine: LlamaCppConfig
     ) -> TokenModel:
-        path = engine.path
-        if engine.hf is not None:
-            hub = self._hub
-            path = await fetch(
-                engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
-            )
+        path = await self.fetch(told)
         # Some tenths of a second: a server that reloads must not stand still for it.
         loaded = await asyncio.to_thread(_template, told, path)
         self.reports[name] = loaded.report

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from msgspec import Struct
@@ -31,6 +32,7 @@ from turnwire.models.chat.options import ChatOptions
 __all__ = ["Answer", "ChatClient"]
 
 MAX_ERROR_BYTES: Final = 65_536
+MAX_NAMES_BYTES: Final = 4 << 20  # some hosted APIs have hundreds, each with a description
 KEEP_ALIVE_SEC: Final = 60.0
 LOADING_SEC: Final = 2.0  # between two looks at an endpoint that loads its model
 REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
@@ -58,6 +60,14 @@ class _Missed(Struct, frozen=True):
     again: bool = False
     after_sec: int | None = None
     stale: bool = False
+
+
+class _Name(Struct):
+    id: str
+
+
+class _Names(Struct):
+    data: list[_Name]
 
 
 class ChatClient:
@@ -118,6 +128,21 @@ class ChatClient:
             if again_sec:
                 await asyncio.sleep(again_sec)
 
+    async def names(self) -> list[str]:
+        """The models that the endpoint says it has; none where it does not say."""
+        url = self._url.parent.parent / "models"
+        try:
+            async with (
+                asyncio.timeout(self._options.patience.connect_sec),
+                self._open().get(
+                    url, headers=self._headers, allow_redirects=False, proxy=self._options.proxy
+                ) as response,
+            ):
+                data = await _read(response, MAX_NAMES_BYTES)
+                return [one.id for one in msgspec.json.decode(data, type=_Names).data]
+        except (*_FAILURES, msgspec.DecodeError):
+            return []
+
     async def aclose(self) -> None:
         """Close every connection; requests that run fail."""
         self._closed = True
@@ -160,7 +185,7 @@ class ChatClient:
     async def _refused(self, response: aiohttp.ClientResponse) -> _Missed:
         try:
             async with asyncio.timeout(self._options.patience.connect_sec):
-                said = await response.content.read(MAX_ERROR_BYTES)
+                said = await _read(response, MAX_ERROR_BYTES)
         except _FAILURES:
             said = b""
         finally:
@@ -275,6 +300,14 @@ class _Pieces(Payload):
     ) -> None:
         """Write all of it; its length was announced."""
         await self.write(writer)
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """A body, or its beginning if it is longer."""
+    found = b""
+    while len(found) < max_bytes and (piece := await response.content.readany()):
+        found += piece
+    return found[:max_bytes]
 
 
 async def _rest(response: aiohttp.ClientResponse) -> None:

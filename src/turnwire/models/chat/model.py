@@ -131,6 +131,10 @@ class ChatModel:
         """Requests that wait to be sent."""
         return self._slots.num_waiting
 
+    async def names_there(self) -> list[str]:
+        """The models that the endpoint says it has; none where it does not say."""
+        return await self._client.names()
+
     async def aclose(self) -> None:
         """Close every connection; what runs fails, what comes is refused."""
         self._slots.close()

@@ -202,6 +202,7 @@ class Builder:
             rules=MessageRules(
                 system_role=told.system_role,
                 later_system_role=told.later_system_role,
+                alternates=told.alternates,
                 reasoning_field=told.reasoning_field,
                 takes_images=told.takes_images,
                 takes_files=told.takes_files,

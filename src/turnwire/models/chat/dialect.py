@@ -43,9 +43,8 @@ _NOT_NEEDED: Final = ("stream_options", "parallel_tool_calls", "prompt_cache_key
 _EFFORT: Final = re.compile(r"reasoning|think", re.IGNORECASE)
 # The nearest level that more servers know. Whoever knows none of them is not told any.
 _NEAREST: Final = {"minimal": "low", "max": "xhigh", "xhigh": "high"}
-_SYSTEM_FIRST: Final = re.compile(
-    r"system (?:message|prompt|role)|roles must alternate|role.{0,9}system", re.IGNORECASE
-)
+_TURNS: Final = re.compile(r"roles must alternate", re.IGNORECASE)
+_SYSTEM_FIRST: Final = re.compile(r"system (?:message|prompt|role)|role.{0,9}system", re.IGNORECASE)
 
 
 class Dialect(Struct, frozen=True, kw_only=True):
@@ -106,9 +105,18 @@ class Dialect(Struct, frozen=True, kw_only=True):
             return self._other_choice(only_tool)
         if "reasoning_effort" in sent and _EFFORT.search(words):
             return self._other_effort(fields["reasoning_effort"], sent["reasoning_effort"])
-        if self.rules.later_system_role != "user" and _SYSTEM_FIRST.search(words):
-            return replace(self, rules=replace(self.rules, later_system_role="user"))
-        return None
+        rules = self._other_rules(words)
+        return None if rules == self.rules else replace(self, rules=rules)
+
+    def _other_rules(self, words: str) -> MessageRules:
+        rules = self.rules
+        if _TURNS.search(words):
+            return replace(rules, later_system_role="user", alternates=True)
+        if _SYSTEM_FIRST.search(words):
+            return replace(rules, later_system_role="user")
+        if rules.reasoning_field is None and _names(words, "reasoning_content"):
+            return replace(rules, reasoning_field="reasoning_content")
+        return rules
 
     def _choice_form(self, only_tool: str | None) -> _ChoiceForm:
         for form in _forms(only_tool):

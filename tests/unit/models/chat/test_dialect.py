@@ -144,16 +144,27 @@ def test_efforts_are_tried_down(asked: str, levels: list[str | None]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("words", "rules"),
     [
-        "Jinja Exception: System message must be at the beginning.",
-        "Conversation roles must alternate user/assistant/user/assistant/...",
-        "Unexpected role 'system' after role 'user'",
+        (
+            "Jinja Exception: System message must be at the beginning.",
+            MessageRules(later_system_role="user"),
+        ),
+        ("Unexpected role 'system' after role 'user'", MessageRules(later_system_role="user")),
+        (
+            "Conversation roles must alternate user/assistant/user/assistant/...",
+            MessageRules(later_system_role="user", alternates=True),
+        ),
+        (
+            "The `reasoning_content` in the thinking mode must be passed back to the API.",
+            MessageRules(reasoning_field="reasoning_content"),
+        ),
     ],
+    ids=["qwen", "mistral", "gemma", "deepseek"],
 )
-def test_system_messages_come_first_or_from_the_user(words: str) -> None:
-    """Where a template takes no later one, it is the user's; that is tried once."""
+def test_templates_that_insist_on_an_order(words: str, rules: MessageRules) -> None:
+    """Messages are written as they want them; that is tried once."""
     learned = FIRST.after({}, None, words)
     assert learned is not None
-    assert "user" == learned.rules.later_system_role
+    assert rules == learned.rules
     assert learned.after({}, None, words) is None

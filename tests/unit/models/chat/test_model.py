@@ -411,6 +411,7 @@ STEPS = st.lists(
 RULES = [
     MessageRules(),
     MessageRules(reasoning_field="reasoning_content", later_system_role="user"),
+    MessageRules(alternates=True, later_system_role="user"),
 ]
 
 

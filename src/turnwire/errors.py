@@ -75,7 +75,14 @@ __all__ = [
 
 
 class TurnwireError(Exception):
-    """Base of every error of this package."""
+    """Base of every error of this package.
+
+    Attributes:
+        detail: What another server said, in its own words: for whoever runs this one and asks
+            what is wrong (`turnwire doctor`). Neither clients nor the log are told.
+    """
+
+    detail: str = ""
 
 
 class WireError(TurnwireError):

@@ -38,6 +38,7 @@ lone surrogates (`surrogateescape`), so that nothing is lost."""
 T = TypeVar("T", bound=Value)
 
 _MAGIC: Final = b"GGUF"
+_LFS_POINTER: Final = b"version https://git-lfs"
 _STRING: Final = 8
 _ARRAY: Final = 9
 _BOOL: Final = 7
@@ -148,7 +149,7 @@ class _Reader:
 
     def header(self) -> GgufHeader:
         if self._take(min(4, self._size)) != _MAGIC:
-            raise self._error("not a GGUF file: it does not begin with the letters GGUF")
+            raise self._error(f"not a GGUF file: {self._what_else()}")
         version = self._number(_U32)
         if version in (0x0200_0000, 0x0300_0000):
             raise self._error("a big-endian GGUF file; convert it for this machine")
@@ -168,6 +169,15 @@ class _Reader:
             self._what = f"the value of {key[:80]!r}"
             metadata[key] = self._value(self._number(_U32), 0)
         return GgufHeader(self._name, version, num_tensors, MappingProxyType(metadata))
+
+    def _what_else(self) -> str:
+        """What a file is that people take for a model's, as far as its first bytes say."""
+        begin = self._data[: len(_LFS_POINTER)]
+        if begin == _LFS_POINTER:
+            return "it is a pointer of Git LFS; fetch the file itself with `git lfs pull`"
+        if begin.lstrip().startswith(b"<"):
+            return "it is a web page; download the file itself"
+        return "it does not begin with the letters GGUF"
 
     def _value(self, kind: int, depth: int) -> Value:
         if kind == _STRING:

@@ -198,6 +198,8 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
         system_role: Role of the first message.
         later_system_role: Role of system messages after that; `user` for templates that take
             one in the first place only.
+        alternates: Join what the user says in a row into one message, for templates that insist
+            on user and assistant taking turns.
         reasoning_field: Under which key a model gets its earlier reasoning back; None drops it.
         takes_images: Whether pictures may be sent.
         takes_files: Whether files may be sent.
@@ -223,6 +225,7 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
     proxy: Name | None = None
     system_role: Literal["system", "developer"] = "system"
     later_system_role: Literal["system", "developer", "user"] = "system"
+    alternates: bool = False
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
     takes_images: bool = False
     takes_files: bool = False

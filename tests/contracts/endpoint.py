@@ -106,7 +106,7 @@ async def endpoint(script: Callable[[Asked], Reply]) -> AsyncIterator[Endpoint]:
         return response
 
     app = web.Application(client_max_size=256 * 1024 * 1024)
-    app.add_routes([web.post("/v1/chat/completions", answer)])
+    app.add_routes([web.post("/v1/chat/completions", answer), web.get("/v1/models", answer)])
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
     await runner.setup()
     try:

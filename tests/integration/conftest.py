@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
-import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
-import structlog
 import uvloop
 from openai import AsyncOpenAI
 from tests.integration.serving import ALICE, BOB, Serving, config, serving
@@ -18,7 +15,6 @@ from tests.judges.judge import warm_up
 from tests.judges.witness import watching
 
 from turnwire.config import KeyConfig
-from turnwire.telemetry import logs
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -73,18 +69,3 @@ async def client(server: Serving) -> AsyncIterator[AsyncOpenAI]:
         base_url=f"{server.url}/v1", api_key="any", max_retries=0, timeout=20
     ) as official:
         yield official
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """Everything that is logged, in as much detail as there is."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    access = logging.getLogger("aiohttp.access").level
-    written = io.StringIO()
-    logs.configure("debug", "json", written)
-    yield written
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.getLogger("aiohttp.access").setLevel(access)
-    structlog.reset_defaults()

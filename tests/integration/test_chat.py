@@ -218,7 +218,8 @@ def test_a_server_that_restarts_is_talked_to_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--url", "http://127.0.0.1:1"], 1, "Cannot reach http://127.0.0.1:1/v1/responses"),
+        (["--url", "http://127.0.0.1:1"], 1, "refused. Is `turnwire serve` running there?"),
+        (["--url", "nonsense"], 1, "'nonsense' is no address of a server"),
         (["--effort", "huge"], 2, "there is no effort 'huge'"),
         (["--config", "/nowhere.toml"], 2, "Cannot read the configuration file"),
         (["--serve", "nothing"], 2, "expected FILE.gguf"),

@@ -121,6 +121,8 @@ def with_pair(kind: int, value: bytes) -> bytes:
     [
         pytest.param(b"GG", "does not begin with the letters GGUF", id="too short"),
         pytest.param(b"PK\3\4" + bytes(40), "does not begin with the letters GGUF", id="foreign"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull", id="lfs"),
+        pytest.param(b"\n<!DOCTYPE html><html>", "a web page", id="html"),
         pytest.param(b"GGUF\3\0\0\0", "breaks off in the head", id="no counts"),
         pytest.param(head(0, version=1), "version 1 is not known", id="old"),
         pytest.param(b"GGUF\0\0\0\3" + bytes(16), "big-endian", id="big-endian"),

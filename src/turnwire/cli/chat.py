@@ -69,13 +69,17 @@ def run(
     try:
         config = load(path, env, {"model": given})
         logs.configure("error", "console")
+        console = Console(highlight=False, soft_wrap=True)
+        if url is None and config.model:
+            console.print(Text(f"getting {', '.join(config.model)} ready", style=STYLES["note"]))
         with Link(url, env.get("TURNWIRE_KEY", "none"), config) as link:
             there = link.models()
             if not there:
                 return _fail("the server offers no model", 1)
             if model is not None and model not in there:
                 return _fail(f"there is no model {model!r}; there are {', '.join(there)}", 2)
-            _Terminal(link, Chat(model or there[0], effort), there, config).talk()
+            chat = Chat(model or there[0], effort)
+            _Terminal(link, chat, there, config, console).talk()
     except ConfigError as error:
         return _fail(str(error), 2)
     except TurnwireError as error:
@@ -90,12 +94,14 @@ def run(
 class _Terminal:
     """A person at a terminal, and a conversation over a link."""
 
-    def __init__(self, link: Link, chat: Chat, models: list[str], config: Config) -> None:
+    def __init__(
+        self, link: Link, chat: Chat, models: list[str], config: Config, console: Console
+    ) -> None:
         self._link: Final = link
         self._chat: Final = chat
         self._models: Final = models
         self._config: Final = config
-        self._console: Final = Console(highlight=False, soft_wrap=True)
+        self._console: Final = console
 
     def talk(self) -> None:
         """Read, ask and show, until there is no more to read."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import queue
 import threading
 from collections.abc import Coroutine
@@ -143,6 +144,14 @@ class Link:
             socket = await self._session.ws_connect(url, heartbeat=PING_SEC, max_msg_size=0)
         except aiohttp.WSServerHandshakeError as error:
             raise LinkError(_refusal(error.status, url)) from error
+        except aiohttp.ClientConnectorError as error:
+            raise LinkError(
+                f"Cannot reach {url}: {_reason(error.os_error)}. Is `turnwire serve` running there?"
+            ) from error
+        except aiohttp.InvalidURL as error:
+            raise LinkError(
+                f"{self._url!r} is no address of a server; one is http://127.0.0.1:8787."
+            ) from error
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise LinkError(f"Cannot reach {url}: {str(error) or type(error).__name__}.") from error
         self._socket = socket
@@ -194,6 +203,13 @@ def _private(config: Config, key: str) -> Config:
         keys=(KeyConfig(owner="local", key=key),),
         store=StoreConfig(kind="memory"),
     )
+
+
+def _reason(error: OSError) -> str:
+    """The system's own words, without what the library puts in their place."""
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or type(error).__name__  # a name that cannot be found, say
 
 
 def _refusal(status: int, url: str) -> str:

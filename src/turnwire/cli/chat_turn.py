@@ -146,7 +146,7 @@ class Answer:
     def _fail(self, error: Mapping[str, Any]) -> list[Piece]:
         self.ended = True
         self.unknown_parent = error.get("code") == "previous_response_not_found"
-        return [Piece(f"{self._break()}{clean(error['message'])}\n", "fault")]
+        return self._fault(error)
 
     def _end(self, response: Mapping[str, Any], now: float) -> list[Piece]:
         self.ended = True
@@ -161,12 +161,17 @@ class Answer:
         elif status == "cancelled":
             pieces.append(Piece(f"{self._break()}cancelled\n", "note"))
         elif status != "completed":
-            message = (response.get("error") or {}).get("message", status)
-            pieces.append(Piece(f"{self._break()}{clean(message)}\n", "fault"))
+            pieces += self._fault(response.get("error") or {"message": status})
         elif line_open := self._break():
             pieces.append(Piece(line_open, "said"))
         if response.get("usage"):
             pieces.append(Piece(f"{self._usage(response['usage'], now)}\n", "note"))
+        return pieces
+
+    def _fault(self, error: Mapping[str, Any]) -> list[Piece]:
+        pieces = [Piece(f"{self._break()}{clean(error['message'])}\n", "fault")]
+        if error.get("code") == "context_length_exceeded":
+            pieces.append(Piece("/reset begins a new conversation\n", "note"))
         return pieces
 
     def _break(self) -> str:

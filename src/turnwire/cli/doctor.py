@@ -5,55 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack
-from itertools import pairwise
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final
 
 import msgspec
 import typer
-from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from turnwire.cli.doctor_probe import Seen, probe
-from turnwire.cli.download_bar import DownloadBar
+from turnwire.cli.doctor_models import examine_models
+from turnwire.cli.finding import Finding, State
 from turnwire.config import Config, faults, load
-from turnwire.errors import ConfigError, TurnwireError
-from turnwire.model_config import ChatModelConfig, EngineModelConfig, LlamaCppConfig
-from turnwire.models.registry import Offer, Registry
+from turnwire.errors import ConfigError
 from turnwire.telemetry import logs
 
-if TYPE_CHECKING:
-    from turnwire.rendering.load import Report
-
-__all__ = ["Finding", "run"]
-
-State = Literal["ok", "note", "broken"]
+__all__ = ["run"]
 
 STYLES: Final[Mapping[State, str]] = {"ok": "green", "note": "yellow", "broken": "red"}
-ENOUGH: Final = 0.5
-"""Of the turn before, what a prefix cache should know: the rest is blocks that are not full."""
-
-
-class Finding(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One thing that was looked at.
-
-    Attributes:
-        what: `configuration`, `data directory`, `model NAME`, ...
-        state: ok. note: it works, but something could be better. broken: it does not.
-        text: What was found.
-        mend: What to do about it.
-        turns: Of a model: what it did.
-    """
-
-    what: str
-    state: State
-    text: str
-    mend: str = ""
-    turns: Sequence[Seen] = ()
 
 
 def run(
@@ -79,9 +49,14 @@ def run(
     logs.configure("error", "console")
     console = Console(highlight=False, soft_wrap=True)
     findings: list[Finding] = []
+    waiting = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def begun(name: str) -> None:
+        if waiting.is_terminal and not as_json:
+            waiting.print(Text(f"looking at the model {name}", style="dim"))
 
     async def look() -> None:
-        async for finding in _examine(path, env, given=given, timeout_sec=timeout_sec):
+        async for finding in _examine(path, env, given, timeout_sec, begun):
             findings.append(finding)
             if as_json:
                 typer.echo(msgspec.json.encode(finding).decode())
@@ -99,7 +74,11 @@ def run(
 
 
 async def _examine(
-    path: Path | None, env: Mapping[str, str], *, given: list[str], timeout_sec: float
+    path: Path | None,
+    env: Mapping[str, str],
+    given: list[str],
+    timeout_sec: float,
+    begun: Callable[[str], None],
 ) -> AsyncIterator[Finding]:
     """Yield findings as they are made."""
     try:
@@ -113,7 +92,7 @@ async def _examine(
     yield _keys(config)
     yield _folder(config)
     yield _address(config)
-    async for finding in _models(config, timeout_sec):
+    async for finding in examine_models(config, timeout_sec, begun):
         yield finding
 
 
@@ -160,121 +139,6 @@ def _address(config: Config) -> Finding:
                 "what listens there, or choose another server.port.",
             )
     return Finding(what="address", state="ok", text=f"{host}:{port} is free")
-
-
-async def _models(config: Config, timeout_sec: float) -> AsyncIterator[Finding]:
-    # Here, because it takes a second, and a file that cannot be read does not need it.
-    from turnwire.server.app import builder, embedded
-
-    offers: list[Offer] = []
-    async with AsyncExitStack() as stack:
-        building = builder(config, stack.enter_context(DownloadBar()))
-        stack.push_async_callback(building.aclose)
-        for name, told in config.model.items():
-            what = f"model {name}"
-            try:
-                async with asyncio.timeout(timeout_sec):
-                    offer = await building.build(name, told)
-            except (TurnwireError, OSError, TimeoutError) as error:
-                yield Finding(
-                    what=what, state="broken", text=_words(error), mend=_mend(config, name)
-                )
-                continue
-            stack.push_async_callback(offer.model.aclose)
-            offers.append(offer)
-            yield await _examined(config, offer, timeout_sec, building.reports.get(name))
-        try:
-            others = [Offer(model=model) for model in embedded(config)]
-            Registry([*offers, *others])
-        except ConfigError as error:
-            yield Finding(what="models", state="broken", text=str(error))
-            return
-        for offer in others:
-            stack.push_async_callback(offer.model.aclose)
-            yield await _examined(config, offer, timeout_sec)
-        if not config.model and not others:
-            yield Finding(
-                what="models",
-                state="broken",
-                text="none are offered",
-                mend="Add a [model.NAME], or leave models.embedded out.",
-            )
-
-
-async def _examined(
-    config: Config, offer: Offer, timeout_sec: float, report: Report | None = None
-) -> Finding:
-    name = offer.model.name
-    what = f"model {name}"
-    turns: list[Seen] = []
-    try:
-        async with asyncio.timeout(timeout_sec):
-            async for seen in probe(offer.model):
-                turns.append(seen)  # noqa: PERF401 - what came before a failure counts
-    except (TurnwireError, OSError, TimeoutError) as error:
-        text = f"turn {len(turns) + 1}: {_words(error)}"
-        return Finding(what=what, state="broken", text=text, mend=_mend(config, name), turns=turns)
-    first_sec = turns[0].first_sec
-    known = [
-        min(turn.num_cached / max(before.num_prompt + before.num_output, 1), 1.0)
-        for before, turn in pairwise(turns)
-    ]
-    parts = [
-        f"answers{'' if first_sec is None else f' after {1000 * first_sec:.0f} ms'}",
-        f"{min(known):.0%} of a conversation is cached",
-    ]
-    if offer.prices is not None:
-        parts.append(f"costs {offer.prices.input:g} in, {offer.prices.output:g} out")
-    mends: list[str] = []
-    if report is not None:
-        parts.append(f"{report.family} template")
-        if not report.append_only:
-            parts.append(f"not append-only: {'; '.join(report.reasons)}")
-        elif report.reasons:
-            parts.append("; ".join(report.reasons))
-    rebuilt = next((turn for turn in turns[1:] if turn.mode != "append"), None)
-    if rebuilt is not None:
-        parts.append(f"prompts are built anew ({rebuilt.mode}: {rebuilt.reason})")
-        mends.append("Something is behind a turn that was not there before: a turn costs more.")
-    if any(turn.whole != turn.num_prompt for turn in turns):
-        parts.append("a resent conversation has other tokens")
-    if min(known) < ENOUGH:
-        mends.append(_cache_mend(config, name))
-    return Finding(
-        what=what,
-        state="note" if mends else "ok",
-        text="; ".join(parts),
-        mend=" ".join(mends),
-        turns=turns,
-    )
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "it took too long"
-    return " ".join(str(error).split())
-
-
-def _mend(config: Config, name: str) -> str:
-    """Where to look when a model does not answer."""
-    told = config.model.get(name)
-    if isinstance(told, ChatModelConfig):
-        return f"Check that {told.base_url} is the right address, up and takes its key."
-    if isinstance(told, EngineModelConfig):
-        engine = config.engine[told.engine]
-        if isinstance(engine, LlamaCppConfig) and engine.url is not None:
-            return f"Check that llama-server is up at {engine.url} and takes its key."
-    return ""
-
-
-def _cache_mend(config: Config, name: str) -> str:
-    told = config.model.get(name)
-    if isinstance(told, ChatModelConfig):
-        return (
-            "Its endpoint does not keep what it has read, or does not say so: with vLLM start it "
-            "with --enable-prefix-caching and --enable-prompt-tokens-details."
-        )
-    return "Its engine does not keep what it has read: give it more slots, or memory for its cache."
 
 
 def _table(findings: Sequence[Finding]) -> Table:

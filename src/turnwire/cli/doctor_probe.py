@@ -8,18 +8,18 @@ from contextlib import aclosing
 from secrets import token_hex
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from turnwire.context.chain import Context
 from turnwire.models.base import Model, Prepared, RenderMode, Settings
 from turnwire.parts import Finished
-from turnwire.protocol.codec import echo
+from turnwire.protocol.codec import decode_tools, echo
 from turnwire.protocol.items import InputText, Item, Message
 from turnwire.protocol.requests import CreateResponse
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.session.emitter import Emitter
 
-__all__ = ["Seen", "probe"]
+__all__ = ["Seen", "probe", "takes_tools"]
 
 QUESTIONS: Final = (
     "Name one colour.",
@@ -27,6 +27,10 @@ QUESTIONS: Final = (
     "Which of the two do you like better?",
 )
 MAX_OUTPUT_TOKENS: Final = 32
+_TOOLS: Final = Raw(
+    b'[{"type":"function","name":"clock","description":"Tells the time.","strict":false,'
+    b'"parameters":{"type":"object","properties":{}}}]'
+)
 _RULES: Final = "Answer in one short sentence, in plain words, and without any formatting. "
 
 
@@ -88,6 +92,18 @@ async def probe(model: Model) -> AsyncGenerator[Seen, None]:
             sec=sec,
         )
         context = prepared.settle(said)
+
+
+async def takes_tools(model: Model) -> None:
+    """Offer a tool; whether it is called is up to the model.
+
+    Raises:
+        InvalidRequest: the model, or what serves it, does not take tools.
+        TurnwireError: it does not answer.
+    """
+    settings = Settings(owner="doctor", tools=decode_tools(_TOOLS), max_output_tokens=16)
+    new = Message(role="user", content=(InputText(text="What time is it?"),))
+    await _hear(model.prepare(None, [new], settings), time.monotonic())
 
 
 async def _hear(prepared: Prepared, began: float) -> tuple[Sequence[Item], Finished, float | None]:

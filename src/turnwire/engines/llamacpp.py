@@ -64,7 +64,6 @@ class LlamaCppEngine:
         self._server = server
         self._facts = facts
         self._vocabulary = vocabulary
-        self._num_slots: Final = facts.num_slots
         self._slots = Slots(facts.num_slots, options.max_waiting)
         self._places = Places(facts.num_slots)
         self._withheld = Withheld(vocabulary)
@@ -128,7 +127,7 @@ class LlamaCppEngine:
     @property
     def num_slots(self) -> int:
         """Generations that can run at the same time."""
-        return self._num_slots
+        return self._facts.num_slots
 
     @property
     def num_running(self) -> int:
@@ -244,7 +243,8 @@ class LlamaCppEngine:
                 self._facts = await self._server.learn(self._vocabulary)
             except ConfigError as error:
                 raise EngineUnavailable(f"{error}") from error
-            self._places.forget()
+            self._places.forget(self._facts.num_slots)
+            self._slots.resize(self._facts.num_slots)
 
 
 _UNKNOWN: Final = Scores(LEAST)

@@ -28,6 +28,10 @@ _MAX_LINES: Final = 64
 _MAX_REASON_CHARS: Final = 300
 # What stands before a reason in llama.cpp's log; what says most comes first.
 _SIGNS: Final = ("error loading model:", "failed to allocate", "rror: ", " E ")
+# That it could not be loaded is known, and is no reason.
+_NO_REASON: Final = "failed to load model"
+# Of the reasons for which a file that is not whole cannot be loaded.
+_CUT: Final = ("file bounds", "file size", "failed to read", "end of file")
 _CLOSE_SEC: Final = 5.0
 _LAST_BREATH_SEC: Final = 0.5
 _MAX_WINDOW: Final = 32_768
@@ -112,8 +116,10 @@ class _Child:
         for sign in _SIGNS:
             for line in self._lines:
                 _, found, reason = line.partition(sign)
-                if found:
-                    return reason.strip()[:_MAX_REASON_CHARS]
+                if found and _NO_REASON not in reason:
+                    cut = any(sign in reason for sign in _CUT)
+                    hint = "; was it copied whole?" if cut else ""
+                    return reason.strip()[:_MAX_REASON_CHARS] + hint
         return "it does not say why"
 
     async def _read(self, stderr: asyncio.StreamReader) -> None:
@@ -153,6 +159,11 @@ class LlamaCppProcess:
                 cache_ram_mib=model.cache_ram_mib,
             )
         )
+
+    @property
+    def name(self) -> str:
+        """By its file; the process is an affair of ours."""
+        return f"llama.cpp of {Path(self._settings.path).name}"
 
     @property
     def api_key(self) -> str:

@@ -23,6 +23,7 @@ _MAX_ANSWER_BYTES: Final = 1 << 20
 _KEEP_ALIVE_SEC: Final = 4.0
 _NUM_SAMPLES: Final = 64
 _MAX_REASON_CHARS: Final = 300
+_PORTS: Final = {"http": 80, "https": 443}
 
 
 class LlamaCppOptions(Struct, frozen=True, kw_only=True):
@@ -46,6 +47,11 @@ class LlamaCppOptions(Struct, frozen=True, kw_only=True):
 
 class Host(Protocol):
     """Where a llama-server is; one that moves when it is started anew is asked again."""
+
+    @property
+    def name(self) -> str:
+        """What errors call it: without user, password and query, which may be secrets."""
+        ...
 
     async def locate(self) -> str:
         """Return its URL.
@@ -72,6 +78,12 @@ class Fixed:
         if not (url.isascii() and url.isprintable()) or " " in url:
             raise ConfigError("the URL of a llama-server is written in ASCII, without spaces")
         self._url = url.rstrip("/")
+        self._name = f"llama-server at {parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return self._name
 
     async def locate(self) -> str:
         """Return the URL."""
@@ -99,7 +111,7 @@ class LlamaServer:
     """One server.
 
     Attributes:
-        name: What errors call it: without user, password and query, which may be secrets.
+        name: What errors call it.
         lost: Whether it was out of reach since it was last asked what it is: what answers next
             may be another one, with nothing in its caches.
     """
@@ -112,7 +124,7 @@ class LlamaServer:
         """
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise ConfigError("the API key of a llama-server is written in ASCII")
-        self.name = "llama-server"
+        self.name: Final = host.name
         self.lost = False
         self._host: Final = host
         self._options: Final = options
@@ -134,10 +146,7 @@ class LlamaServer:
             ConfigError: it wants another key, its model has another vocabulary, or it is no
                 llama-server.
         """
-        url = await self._host.locate()
-        parts = urlsplit(url)
-        self.name = f"llama-server at {parts.hostname}:{parts.port or 80}"
-        self._http.aim(url)
+        self._http.aim(await self._host.locate())
         await self._wait_until_ready()
         try:
             props = msgspec.json.decode(await self._ask("/props"), type=Props)

@@ -35,7 +35,7 @@ class Choice(Struct, frozen=True):
     """Where a generation runs.
 
     Attributes:
-        slot: Number of the slot.
+        slot: Number of the slot, or -1 for whichever the server finds.
         cached: Whether the server may use what it has cached.
     """
 
@@ -86,15 +86,14 @@ class Places:
     def take(self, prompt: Tokens, *, salt: str, session: str) -> Choice:
         """Choose a slot and hold it; pair it with `give_back`.
 
-        Raises:
-            ValueError: none is free.
+        None is free where a server came back with fewer; then it has the request wait.
         """
-        free = [place for place in self._places if not place.busy]
-        if not free:
-            raise ValueError("no slot is free")
         if self._owner is None:
             self._owner = salt
         self._divided = self._divided or self._owner != salt
+        free = [place for place in self._places if not place.busy]
+        if not free:
+            return Choice(-1, cached=False)
         place, num_shared = _best(free, prompt, salt, session)
         cached = not self._divided or (
             place.salt == salt
@@ -112,16 +111,20 @@ class Places:
             slot: As `take` chose it.
             sampled: Ids that the server added to the prompt there.
         """
+        if not 0 <= slot < len(self._places):
+            return
         place = self._places[slot]
         place.busy = False
         place.sampled = token_array(sampled)
         self._now += 1
         place.used = self._now
 
-    def forget(self) -> None:
-        """The server was restarted: its slots are empty, whoever used them."""
+    def forget(self, num_slots: int) -> None:
+        """The server was restarted: so many slots are empty, whoever used them."""
+        del self._places[num_slots:]
         for place in self._places:
             place.forget()
+        self._places += [_Place() for _ in range(num_slots - len(self._places))]
 
 
 def _best(free: list[_Place], prompt: Tokens, salt: str, session: str) -> tuple[_Place, int]:

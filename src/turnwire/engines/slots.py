@@ -75,12 +75,21 @@ class Slots:
 
     def release(self) -> None:
         """Give a slot back; the longest waiting has it from now on."""
-        while self._waiting:
+        self.num_running -= 1
+        self._fill()
+
+    def resize(self, num_slots: int) -> None:
+        """Have another number of slots; those that are taken beyond it are given back in time."""
+        self._num_slots = num_slots
+        self._fill()
+
+    def _fill(self) -> None:
+        """Give what is free to whoever has waited longest."""
+        while self._waiting and self.num_running < self._num_slots:
             turn = self._waiting.popleft()
             if not turn.done():
-                turn.set_result(True)  # the slot changes hands: as many run as before
-                return
-        self.num_running -= 1
+                turn.set_result(True)
+                self.num_running += 1
 
     def close(self) -> None:
         """Refuse whoever waits or comes; slots that are taken are still to be released."""

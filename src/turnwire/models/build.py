@@ -80,6 +80,24 @@ class Builder:
         self._built: Final[dict[str, Engine]] = {}
         self.reports: Final[dict[str, Report]] = {}
 
+    async def fetch(self, told: ModelConfig) -> Path | None:
+        """Return the path of a model's own file; one of the hub's is fetched if it is not here.
+
+        Raises:
+            HubError: it cannot be fetched.
+        """
+        if isinstance(told, ChatModelConfig):
+            return None
+        engine = self._engines[told.engine]
+        if isinstance(engine, SimConfig):
+            return None
+        if engine.hf is None:
+            return engine.path
+        hub = self._hub
+        return await fetch(
+            engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
+        )
+
     async def build(self, name: str, told: ModelConfig) -> Offer:
         """Build a model; its engine with it, if that is its first.
 
@@ -88,7 +106,7 @@ class Builder:
             told: What the configuration says of it.
 
         Raises:
-            ConfigError: what it needs is not there, or cannot be used; names the mend.
+            ConfigError: what it needs is not there, or cannot be used; says the mend.
             EngineUnavailable: its engine is not there now.
             HubError: its file cannot be fetched.
         """
@@ -133,14 +151,9 @@ class Builder:
     async def _on_llamacpp(
         self, name: str, told: EngineModelConfig, engine: LlamaCppConfig
     ) -> TokenModel:
-        path = engine.path
-        if engine.hf is not None:
-            hub = self._hub
-            path = await fetch(
-                engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
-            )
+        path = await self.fetch(told)
         # Some tenths of a second: a server that reloads must not stand still for it.
-        loaded = await asyncio.to_thread(_template, name, told, path)
+        loaded = await asyncio.to_thread(_template, told, path)
         self.reports[name] = loaded.report
         built = self._built.get(told.engine)
         if built is None:
@@ -189,6 +202,7 @@ class Builder:
             rules=MessageRules(
                 system_role=told.system_role,
                 later_system_role=told.later_system_role,
+                alternates=told.alternates,
                 reasoning_field=told.reasoning_field,
                 takes_images=told.takes_images,
                 takes_files=told.takes_files,
@@ -218,7 +232,7 @@ def _vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     )
 
 
-def _template(name: str, told: EngineModelConfig, path: Path | None) -> Loaded:
+def _template(told: EngineModelConfig, path: Path | None) -> Loaded:
     """The template of a model, from its own files or those of its engine.
 
     Raises:
@@ -230,14 +244,14 @@ def _template(name: str, told: EngineModelConfig, path: Path | None) -> Loaded:
     source = told.tokenizer or path
     if source is None:
         raise ConfigError(
-            f"model.{name}: a llama-server does not show its vocabulary; name the model's "
+            "a llama-server does not show its vocabulary; name the model's "
             "GGUF file, its tokenizer.json or its folder in model.NAME.tokenizer."
         )
-    text = _read(name, told.template) if told.template is not None else None
+    text = _read(told.template) if told.template is not None else None
     if source.is_dir():
         if text is not None:
             raise ConfigError(
-                f"model.{name}: put the template into {source} as chat_template.jinja, or name "
+                f"put the template into {source} as chat_template.jinja, or name "
                 "the tokenizer.json in it."
             )
         return load_directory(source, family=told.family)
@@ -253,8 +267,8 @@ def _with(header: GgufHeader, template: str) -> GgufHeader:
     return structs.replace(header, metadata={**kept, TEMPLATE_KEY: template})
 
 
-def _read(name: str, path: Path) -> str:
+def _read(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"model.{name}: cannot read the template {path}: {error}.") from error
+        raise ConfigError(f"cannot read the template {path}: {error}") from error

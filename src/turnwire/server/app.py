@@ -30,8 +30,6 @@ from turnwire.errors import ConfigError, Overloaded, TooManyRequests, UpgradeReq
 from turnwire.history import History
 from turnwire.hub import Progress
 from turnwire.models.base import Model
-from turnwire.models.build import Builder, Hub
-from turnwire.models.embedded import embedded_models
 from turnwire.models.registry import Offer, Registry
 from turnwire.resent import Resent
 from turnwire.sealing import Sealer, load_or_create_key
@@ -48,6 +46,7 @@ from turnwire.server.heap import settle_heap
 from turnwire.server.http import CreatingApi
 from turnwire.server.local import local_guard
 from turnwire.server.models import ModelsApi
+from turnwire.server.offered import offered
 from turnwire.server.openapi import document
 from turnwire.server.runner import Runner
 from turnwire.server.shutdown import drain
@@ -66,7 +65,7 @@ from turnwire.telemetry.gathered import gathered
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Server", "builder", "embedded", "run", "serve"]
+__all__ = ["Server", "run", "serve"]
 
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
@@ -325,53 +324,6 @@ def _sealer(config: Config) -> Sealer:
     return Sealer([load_or_create_key(config.seal_key_path)])
 
 
-def embedded(config: Config) -> list[Model]:
-    """Return the models of the package that a configuration offers.
-
-    Raises:
-        ConfigError: it names one that there is not.
-    """
-    offered: dict[str, Model] = {model.name: model for model in embedded_models()}
-    names = config.models.embedded
-    if names is None:
-        return list(offered.values())
-    unknown = [name for name in names if name not in offered]
-    if unknown:
-        raise ConfigError(
-            f"models.embedded names {', '.join(unknown)}; this package has {', '.join(offered)}."
-        )
-    return [offered[name] for name in names]
-
-
-def builder(config: Config, progress: Progress | None = None) -> Builder:
-    """Return what builds the models of a configuration.
-
-    Args:
-        config: What it says of engines, secrets and the hub.
-        progress: Hears how far a download is.
-    """
-    told = config.models
-    hub = Hub(
-        url=told.hub_url,
-        folder=config.models_dir,
-        key=config.secrets.get(told.hub_key_env),
-        progress=progress,
-    )
-    return Builder(config.engine, config.secrets, hub)
-
-
-async def _models(config: Config, progress: Progress | None) -> list[Model | Offer]:
-    """The models of the configuration, then the embedded ones."""
-    shipped = embedded(config)
-    building = builder(config, progress)
-    try:
-        built = [await building.build(name, told) for name, told in config.model.items()]
-    except BaseException:
-        await building.aclose()
-        raise
-    return [*built, *shipped]
-
-
 async def _store(config: Config) -> MemoryStore | SqliteStore:
     if config.store.kind == "memory":
         return MemoryStore(config.store.max_turns)
@@ -405,7 +357,7 @@ async def serve(
         OSError: the address cannot be listened on.
     """
     logs.configure_if_not()
-    chosen = list(models) if models is not None else await _models(config, progress)
+    chosen = list(models) if models is not None else await offered(config, progress)
     store = await _store(config)
     server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.

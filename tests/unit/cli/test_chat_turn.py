@@ -105,6 +105,20 @@ def test_another_end_is_said(event: dict[str, Any], shown: str, kept: bool) -> N
     assert (2 if kept else 0) == len(chat.items)
 
 
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_conversation_that_is_too_long(begun: bool) -> None:
+    """Whoever reads that is told how to go on."""
+    error = {"code": "context_length_exceeded", "message": "Too long."}
+    answer, pieces = show(
+        end("failed", error=error) if begun else {"type": "error", "error": error}
+    )
+    assert [
+        Piece("Too long.\n", "fault"),
+        Piece("/reset begins a new conversation\n", "note"),
+    ] == pieces
+    assert answer.ended
+
+
 def test_a_lost_connection_ends_an_answer() -> None:
     """With its reason."""
     answer = Answer(0.0)

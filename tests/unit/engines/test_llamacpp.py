@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -185,14 +186,16 @@ async def test_a_stream_that_fails(
 
 
 async def test_a_server_that_comes_back_smaller(server: Stub, engine: LlamaCppEngine) -> None:
-    """After a server was lost, its window is asked for again."""
+    """After a server was lost, its window and its slots are asked for again."""
     server.answer = server.cut(progress(), token(20, 1))
     with pytest.raises(EngineError):
         await collect(engine, REQUEST)
-    server.window = 3
+    server.window, server.slots = 4, 1
     server.answer = server.say(progress(), last())
-    await collect(engine, REQUEST)
-    assert 3 == engine.window
+    await asyncio.gather(*(collect(engine, REQUEST) for _ in range(2)))
+    assert (4, 1) == (engine.window, engine.num_slots)
+    # The second was let in beside the first, for a slot that is not there: it waits over there.
+    assert [-1, 0] == sorted(body["id_slot"] for body in server.bodies[1:])
 
 
 async def test_a_constraint_that_is_ignored(server: Stub, engine: LlamaCppEngine) -> None:

@@ -35,8 +35,9 @@ def renamed(old: bytes, new: bytes) -> bytes:
 BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "another kind": (lambda: b"hello\n", "not a GGUF file"),
     "empty": (lambda: b"", "empty"),
-    "head breaks off": (lambda: whole()[:100_000], ""),
-    "tensors break off": (lambda: whole()[:3_000_000], "corrupted or incomplete"),
+    "head breaks off": (lambda: whole()[:100_000], "was it copied whole?"),
+    "list of tensors breaks off": (lambda: whole()[:410_000], "was it copied whole?"),
+    "tensors break off": (lambda: whole()[:3_000_000], "incomplete; was it copied whole?"),
     "unknown architecture": (
         lambda: renamed(
             b"architecture\x08\x00\x00\x00\x05\x00\x00\x00\x00\x00\x00\x00llama",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,13 +54,15 @@ def test_then_the_session_then_the_longest_idle() -> None:
 
 
 def test_a_busy_slot_is_not_taken() -> None:
-    """A continuation of what runs goes elsewhere; with no slot free there is none."""
+    """A continuation of what runs goes elsewhere; with no slot free the server finds one."""
     places = Places(2)
     prompt = EMPTY.extend(range(10))
     assert 0 == places.take(prompt, salt="", session="").slot
     assert 1 == places.take(prompt, salt="", session="").slot
-    with pytest.raises(ValueError, match="no slot"):
-        places.take(prompt, salt="", session="")
+    assert Choice(-1, cached=False) == places.take(prompt, salt="", session="")
+    places.give_back(-1, [99])
+    places.give_back(1, [99])
+    assert 1 == places.take(prompt, salt="", session="").slot
 
 
 def test_owners_are_kept_apart_once_there_are_two() -> None:
@@ -82,8 +83,22 @@ def test_after_a_restart_nothing_is_known() -> None:
     prompt = EMPTY.extend(range(100))
     run(places, prompt, salt="one")
     run(places, prompt, salt="two")
-    places.forget()
+    places.forget(2)
     assert Choice(0, cached=False) == run(places, prompt, salt="two")
+
+
+def test_a_server_that_came_back_with_other_slots() -> None:
+    """No slot is asked for that is not there any more, and new ones are used."""
+    places = Places(2)
+    prompt = EMPTY.extend(range(100))
+    held = [places.take(prompt, salt="", session="").slot for _ in range(2)]
+    places.forget(1)
+    assert -1 == places.take(prompt, salt="", session="").slot
+    for slot in held:
+        places.give_back(slot, [])
+    assert 0 == run(places, prompt).slot
+    places.forget(3)
+    assert {0, 1, 2} == {places.take(prompt, salt="", session="").slot for _ in range(3)}
 
 
 STEP = st.tuples(

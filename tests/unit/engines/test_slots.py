@@ -89,3 +89,27 @@ async def test_closing_sends_the_waiting_home() -> None:
         await slots.acquire()
     slots.release()
     assert 0 == slots.num_running
+
+
+async def test_another_number_of_slots() -> None:
+    """More are used at once; of fewer, those that are taken count until they are given back."""
+    slots, running = Slots(1, 9), []
+
+    async def use(name: str) -> None:
+        await slots.acquire()
+        running.append(name)
+
+    tasks = [asyncio.create_task(use(name)) for name in "abcd"]
+    await settle()
+    assert ["a"] == running
+    slots.resize(3)
+    await settle()
+    assert ["a", "b", "c"] == running
+    slots.resize(1)
+    for _ in range(2):
+        slots.release()
+        await settle()
+        assert ["a", "b", "c"] == running
+    slots.release()
+    await asyncio.gather(*tasks)
+    assert (["a", "b", "c", "d"], 1) == (running, slots.num_running)

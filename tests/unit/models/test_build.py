@@ -124,7 +124,7 @@ async def test_a_llama_server(tmp_path: Path) -> None:
         engine = LlamaCppConfig(url=await somebody.locate(), key_env="LLAMA_KEY")
         secrets = Secrets({"LLAMA_KEY": somebody.api_key})
         async with building(tmp_path, secrets, far=engine) as builder:
-            with pytest.raises(ConfigError, match=r"model\.tiny: .*tokenizer"):
+            with pytest.raises(ConfigError, match=r"does not show its vocabulary.*tokenizer"):
                 await builder.build("tiny", EngineModelConfig(engine="far"))
             told = EngineModelConfig(engine="far", tokenizer=random_model())
             offer = await builder.build("tiny", told)
@@ -199,7 +199,8 @@ async def test_a_chat_endpoint(tmp_path: Path) -> None:
         '[model.far]\nkind = "chat"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "upstream"\n'
         'key_env = "FAR_KEY"\nheaders = { X-Team = "a" }\nwindow = 9000\n'
         'system_role = "developer"\n'
-        'later_system_role = "user"\nreasoning_field = "reasoning"\ntakes_images = true\n'
+        'later_system_role = "user"\nalternates = true\nreasoning_field = "reasoning"\n'
+        "takes_images = true\n"
         'takes_files = true\nmax_tokens_field = "max_completion_tokens"\nsends_strict = true\n'
         "sends_effort = false\nsends_cache_key = true\nsends_cache_salt = true\nchecks = false\n"
         "warms = true\nconnect_sec = 1\nfirst_byte_sec = 2\nidle_sec = 3\nmax_retries = 4\n"
@@ -218,9 +219,10 @@ async def test_a_chat_endpoint(tmp_path: Path) -> None:
         options.api_key,
         options.headers,
     )
-    assert ("developer", "user", "reasoning", True, True) == (
+    assert ("developer", "user", True, "reasoning", True, True) == (
         rules.system_role,
         rules.later_system_role,
+        rules.alternates,
         rules.reasoning_field,
         rules.takes_images,
         rules.takes_files,

@@ -1,21 +1,22 @@
 """Bytes of a streamed chat completion, to chunks.
 
-One chunk is one `data:` line. Fields are those that some server sends, each tolerated where it is
-absent or null; unknown ones are not read. Sources: the API references of OpenAI, vLLM, llama.cpp
-server, Ollama, LM Studio, TGI, DeepSeek, Mistral and OpenRouter.
+One chunk is one `data:` line, nearly always. Fields are those that some server sends, each
+tolerated where it is absent or null; unknown ones are not read. Sources: the API references of
+OpenAI, vLLM, llama.cpp server, Ollama, LM Studio, TGI, DeepSeek, Mistral and OpenRouter.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from turnwire.errors import EngineError
 
 __all__ = [
-    "NO_ERROR",
     "Choice",
     "Chunk",
     "ChunkStream",
@@ -37,7 +38,16 @@ MAX_LINE_BYTES: Final = 8 * 1024 * 1024
 MAX_WHOLE_BYTES: Final = 64 * 1024 * 1024
 """Of an answer that is not streamed."""
 DONE: Final = b"[DONE]"
-NO_ERROR: Final = Raw(b"null")
+ABSENT: Final = Raw(b"")
+_NOTHING: Final = frozenset((b"", b"null", b"false", b'""', b"{}"))
+"""What some servers send as the error of a chunk that has none."""
+_NO_CHUNK: Final = "it sent something that is no chat completion"
+_BEFORE_ANYTHING: Final = b" \t\r\n\xef\xbb\xbf"  # white space, and a byte order mark
+_MOST_TOKENS: Final = 2**53
+# Half of a surrogate pair: from servers that cut text in the middle of one.
+_LONE_HALF: Final = re.compile(
+    rb"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|[c-fC-F][0-9a-fA-F]{2})"
+)
 
 
 class FunctionDelta(Struct):
@@ -51,7 +61,7 @@ class ToolCallDelta(Struct):
     """One entry of `tool_calls`; `index` and `id` are each left out by some servers."""
 
     index: int | None = None
-    id: str | None = None
+    id: str | int | None = None
     function: FunctionDelta | None = None
 
 
@@ -70,7 +80,7 @@ class Delta(Struct):
     reasoning_content: str | None = None  # DeepSeek, vLLM, llama-server, SGLang
     reasoning: str | None = None  # Ollama, OpenRouter, LM Studio, newer vLLM
     refusal: str | None = None
-    tool_calls: list[ToolCallDelta] | None = None
+    tool_calls: list[ToolCallDelta] | ToolCallDelta | None = None  # not in a list: TGI 2
 
 
 class TopScore(Struct):
@@ -101,37 +111,55 @@ class Choice(Struct):
     message: Delta | None = None
     logprobs: Scores | None = None
     finish_reason: str | None = None
+    error: Raw = ABSENT
+
+
+_Count = int | float | None
 
 
 class _PromptDetails(Struct):
-    cached_tokens: int | None = None
+    cached_tokens: _Count = None
 
 
 class _CompletionDetails(Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: _Count = None
 
 
 class Usage(Struct):
-    """Token counts."""
+    """Token counts, as the server gives them."""
 
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
+    prompt_tokens: _Count = None
+    completion_tokens: _Count = None
     prompt_tokens_details: _PromptDetails | None = None
     completion_tokens_details: _CompletionDetails | None = None
-    prompt_cache_hit_tokens: int | None = None  # DeepSeek
+    prompt_cache_hit_tokens: _Count = None  # DeepSeek
+
+    @property
+    def num_prompt(self) -> int:
+        """Tokens of the prompt; 0 if the server does not count them."""
+        return _counted(self.prompt_tokens)
+
+    @property
+    def num_output(self) -> int | None:
+        """Tokens of the output, or None if the server does not count them."""
+        return None if self.completion_tokens is None else _counted(self.completion_tokens)
 
     @property
     def num_cached(self) -> int:
         """Prompt tokens that were not computed again."""
         details = self.prompt_tokens_details
         found = details.cached_tokens if details is not None else None
-        return found or self.prompt_cache_hit_tokens or 0
+        return _counted(found) or _counted(self.prompt_cache_hit_tokens)
 
     @property
     def num_reasoning(self) -> int:
         """Output tokens that were reasoning."""
         details = self.completion_tokens_details
-        return (details.reasoning_tokens or 0) if details is not None else 0
+        return _counted(details.reasoning_tokens) if details is not None else 0
+
+
+def _counted(count: _Count) -> int:
+    return 0 if count is None else min(max(int(count), 0), _MOST_TOKENS)
 
 
 class Timings(Struct):
@@ -144,36 +172,59 @@ class Chunk(Struct):
     """One event of a stream, or a whole answer that was not streamed.
 
     Attributes:
-        error: What went wrong, in any shape; null if nothing did.
+        error: What went wrong, in any shape.
+        object: What it is; older vLLM sends `error` without an `error` in it.
+        said: What FastAPI says of an error.
     """
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
     timings: Timings | None = None
-    error: Raw = NO_ERROR
+    error: Raw = ABSENT
+    object: str | None = None
+    said: Raw = field(default=ABSENT, name="detail")
+
+    @property
+    def failure(self) -> bytes | None:
+        """What went wrong as JSON, or None if nothing did."""
+        if self.error is not ABSENT and bytes(self.error) not in _NOTHING:
+            return bytes(self.error)
+        for choice in self.choices or ():
+            if choice.error is not ABSENT and bytes(choice.error) not in _NOTHING:
+                return bytes(choice.error)
+        return None
 
 
 _CHUNK: Final = msgspec.json.Decoder(Chunk)
 
 
 def decode_chunk(data: bytes) -> Chunk:
-    """Decode one event.
+    """Decode one event. Characters that are none become U+FFFD, as everywhere.
 
     Raises:
         EngineError: it is no chunk.
     """
     try:
-        return _CHUNK.decode(data)
+        chunk = _CHUNK.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EngineError("it sent something that is no chat completion") from error
+        mended = _LONE_HALF.sub(rb"\\ufffd", data.decode("utf-8", "replace").encode())
+        if mended == data:
+            raise EngineError(_NO_CHUNK) from error
+        try:
+            chunk = _CHUNK.decode(mended)
+        except (msgspec.DecodeError, RecursionError):
+            raise EngineError(_NO_CHUNK) from error
+    if chunk.choices is None and (chunk.object == "error" or chunk.said is not ABSENT):
+        chunk.error = Raw(data)
+    return chunk
 
 
 class EventLines:
     """Cuts an event stream into the values of its `data` lines; reads may end anywhere.
 
-    An event that a server writes as `error: {...}` (llama-server once did) is a value as well.
-    Comments, other fields and empty lines say nothing. Values are JSON on one line, so lines
-    need not be joined; servers that forget the empty line between events are understood, too.
+    An event that a server writes as `error: {...}` (llama-server once did) is a value as well;
+    an empty value is the end of an event. Comments and other fields say nothing. Servers that
+    forget the empty line between events are understood, too.
     """
 
     __slots__ = ("_pieces", "_size")
@@ -203,9 +254,9 @@ class EventLines:
             self._hold(data[end + 1 :])
         # White space around a value is JSON's to ignore.
         return [
-            line[5:] if line.startswith(b"data:") else b'{"error":' + line[6:] + b"}"
+            b'{"error":' + line[6:] + b"}" if line.startswith(b"error:") else line[5:].strip()
             for line in whole.split(b"\n")
-            if line.startswith((b"data:", b"error:"))
+            if line.startswith((b"data:", b"error:")) or line in (b"", b"\r")
         ]
 
     def finish(self) -> list[bytes]:
@@ -222,20 +273,19 @@ class EventLines:
 class ChunkStream:
     """The body of an answer, in chunks: of an event stream, or of one JSON value.
 
+    Its first byte says which; content types are wrong now and then.
+
     Attributes:
         done: The server said `[DONE]`; what follows is not read.
     """
 
-    __slots__ = ("_lines", "_pieces", "_seen", "_size", "done")
+    __slots__ = ("_lines", "_parts", "_seen", "_size", "_whole", "done")
 
-    def __init__(self, *, streams: bool) -> None:
-        """
-        Args:
-            streams: Whether it is an event stream.
-        """
-        self._lines = EventLines() if streams else None
-        self._pieces: list[bytes] = []
-        self._size = 0
+    def __init__(self) -> None:
+        self._lines: EventLines | None = None
+        self._whole: list[bytes] | None = None  # of one JSON value
+        self._parts: list[bytes] = []  # lines of an event that has several
+        self._size = 0  # of either
         self._seen = False
         self.done = False
 
@@ -247,10 +297,18 @@ class ChunkStream:
         """
         if self._lines is not None:
             return self._decoded(self._lines.feed(data))
-        self._size += len(data)
-        if self._size > MAX_WHOLE_BYTES:
-            raise EngineError("its answer is too long")
-        self._pieces.append(data)
+        if self._whole is None:
+            data = data.lstrip(_BEFORE_ANYTHING)
+            if not data:
+                return []
+            if data.startswith(b"<"):
+                raise EngineError("it sent a web page and no chat completion; is its URL right?")
+            if not data.startswith(b"{"):
+                self._lines = EventLines()
+                return self._decoded(self._lines.feed(data))
+            self._whole = []
+        self._grow(data, MAX_WHOLE_BYTES)
+        self._whole.append(data)
         return []
 
     def finish(self) -> list[Chunk]:
@@ -259,18 +317,38 @@ class ChunkStream:
         Raises:
             EngineError: there was none at all, or the last is none.
         """
-        values = self._lines.finish() if self._lines is not None else [b"".join(self._pieces)]
-        chunks = self._decoded(values)
+        if self._whole is not None:
+            values = [b"".join(self._whole)]
+        else:
+            values = self._lines.finish() if self._lines is not None else []
+        chunks = self._decoded([*values, b""])
         if not self._seen:
-            raise EngineError("it sent something that is no chat completion")
+            raise EngineError(_NO_CHUNK)
         return chunks
 
-    def _decoded(self, values: list[bytes]) -> list[Chunk]:
+    def _decoded(self, values: Sequence[bytes]) -> list[Chunk]:
         chunks: list[Chunk] = []
         for value in values:
-            self._seen = True
-            if value.strip() == DONE:
-                self.done = True
+            if self._parts and value:
+                self._grow(value, MAX_LINE_BYTES)
+                self._parts.append(value)
+            elif self._parts:
+                chunks.append(decode_chunk(b"\n".join(self._parts)))
+                self._parts.clear()
+            elif value == DONE:
+                self._seen = self.done = True
                 break
-            chunks.append(decode_chunk(value))
+            elif value:
+                self._seen = True
+                try:
+                    chunks.append(decode_chunk(value))
+                except EngineError:
+                    # The data of an event may go on in further lines, up to an empty one.
+                    self._size = len(value)
+                    self._parts.append(value)
         return chunks
+
+    def _grow(self, data: bytes, limit: int) -> None:
+        self._size += len(data)
+        if self._size > limit:
+            raise EngineError("its answer is too long")

@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Payload
 from msgspec import Struct
@@ -25,13 +26,15 @@ from turnwire.errors import (
     TooManyRequests,
     TurnwireError,
 )
-from turnwire.models.chat.faults import RETRIED, refused, retry_after_of
+from turnwire.models.chat.faults import RETRIED, Loading, refused, retry_after_of
 from turnwire.models.chat.options import ChatOptions
 
 __all__ = ["Answer", "ChatClient"]
 
 MAX_ERROR_BYTES: Final = 65_536
+MAX_NAMES_BYTES: Final = 4 << 20  # some hosted APIs have hundreds, each with a description
 KEEP_ALIVE_SEC: Final = 60.0
+LOADING_SEC: Final = 2.0  # between two looks at an endpoint that loads its model
 REST_SEC: Final = 1.0  # for the end of a body whose last chunk was read
 _FAILURES: Final = (
     aiohttp.ClientError,
@@ -57,6 +60,14 @@ class _Missed(Struct, frozen=True):
     again: bool = False
     after_sec: int | None = None
     stale: bool = False
+
+
+class _Name(Struct):
+    id: str
+
+
+class _Names(Struct):
+    data: list[_Name]
 
 
 class ChatClient:
@@ -93,6 +104,7 @@ class ChatClient:
         wait_sec = patience.backoff_sec
         num_left = patience.max_retries
         may_be_stale = True
+        loaded_by = asyncio.get_running_loop().time() + patience.first_byte_sec
         while True:
             tried = await self._try(body)
             if isinstance(tried, Answer):
@@ -101,6 +113,13 @@ class ChatClient:
                 # What was kept alive is closed by its endpoint sooner or later: no try was made.
                 may_be_stale = False
                 continue
+            if isinstance(tried.fault, Loading):
+                # As if it had taken the request, and were slow: some servers do that instead.
+                if asyncio.get_running_loop().time() + wait_sec > loaded_by:
+                    raise tried.fault
+                await asyncio.sleep(wait_sec)
+                wait_sec = min(2 * wait_sec, LOADING_SEC)
+                continue
             again_sec = wait_sec if tried.after_sec is None else tried.after_sec
             if not tried.again or not num_left or again_sec > patience.max_retry_after_sec:
                 raise tried.fault
@@ -108,6 +127,21 @@ class ChatClient:
             wait_sec *= 2
             if again_sec:
                 await asyncio.sleep(again_sec)
+
+    async def names(self) -> list[str]:
+        """The models that the endpoint says it has; none where it does not say."""
+        url = self._url.parent.parent / "models"
+        try:
+            async with (
+                asyncio.timeout(self._options.patience.connect_sec),
+                self._open().get(
+                    url, headers=self._headers, allow_redirects=False, proxy=self._options.proxy
+                ) as response,
+            ):
+                data = await _read(response, MAX_NAMES_BYTES)
+                return [one.id for one in msgspec.json.decode(data, type=_Names).data]
+        except (*_FAILURES, msgspec.DecodeError):
+            return []
 
     async def aclose(self) -> None:
         """Close every connection; requests that run fail."""
@@ -151,7 +185,7 @@ class ChatClient:
     async def _refused(self, response: aiohttp.ClientResponse) -> _Missed:
         try:
             async with asyncio.timeout(self._options.patience.connect_sec):
-                said = await response.content.read(MAX_ERROR_BYTES)
+                said = await _read(response, MAX_ERROR_BYTES)
         except _FAILURES:
             said = b""
         finally:
@@ -189,11 +223,7 @@ class ChatClient:
 
 
 class Answer:
-    """A body that arrives. Close it.
-
-    Attributes:
-        streams: Whether it is an event stream; otherwise it is one JSON value.
-    """
+    """A body that arrives. Close it."""
 
     def __init__(self, response: aiohttp.ClientResponse, client: ChatClient) -> None:
         self._response: Final = response
@@ -205,8 +235,6 @@ class Answer:
         self._limit_sec = self._patience.first_byte_sec
         self._late = False
         self._watch = self._loop.call_later(self._soon(), self._look)
-        kind = response.headers.get("Content-Type", "")
-        self.streams: Final = not kind.startswith("application/json")
 
     async def read(self) -> bytes:
         """What came since the last read, at least a byte; none at the end.
@@ -272,6 +300,14 @@ class _Pieces(Payload):
     ) -> None:
         """Write all of it; its length was announced."""
         await self.write(writer)
+
+
+async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """A body, or its beginning if it is longer."""
+    found = b""
+    while len(found) < max_bytes and (piece := await response.content.readany()):
+        found += piece
+    return found[:max_bytes]
 
 
 async def _rest(response: aiohttp.ClientResponse) -> None:

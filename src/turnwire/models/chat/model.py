@@ -12,13 +12,12 @@ and where it does not count, lengths are estimated at four bytes of JSON a token
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Struct, structs
 from msgspec.json import encode
 
 from turnwire.context.chain import Context
@@ -27,9 +26,11 @@ from turnwire.context.window import links, seen
 from turnwire.engines.slots import Slots
 from turnwire.errors import EngineUnavailable, InvalidJson, InvalidRequest, Overloaded
 from turnwire.models.base import RenderMode, RenderReport, Settings
-from turnwire.models.chat.chunks import NO_ERROR, Chunk, ChunkStream
-from turnwire.models.chat.client import ChatClient
+from turnwire.models.chat.chunks import Chunk, ChunkStream, Usage
+from turnwire.models.chat.client import Answer, ChatClient
+from turnwire.models.chat.dialect import Dialect
 from turnwire.models.chat.faults import in_stream
+from turnwire.models.chat.fields import fields_of
 from turnwire.models.chat.options import ChatOptions, MessageRules
 from turnwire.models.chat.reader import PartReader
 from turnwire.models.chat.toolbox import NO_TOOLS, Toolbox, Toolboxes
@@ -37,7 +38,7 @@ from turnwire.models.chat.transcript import EMPTY_TRANSCRIPT, Transcript
 from turnwire.models.takes import Takes
 from turnwire.parts import Finished, Part
 from turnwire.protocol.items import Item
-from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat
+from turnwire.protocol.requests import JsonSchemaFormat
 from turnwire.protocol.tools import ToolSet
 
 __all__ = ["ChatModel", "ChatView", "PreparedChat"]
@@ -69,6 +70,7 @@ class ChatModel:
     Attributes:
         name: As clients ask for it.
         options: Where it is and what it understands.
+        dialect: What it turned out to understand.
         takes: As the rules say.
     """
 
@@ -85,6 +87,7 @@ class ChatModel:
         self.name: Final = name
         self.options: Final = options
         rules = options.rules
+        self.dialect = Dialect(rules=rules)
         self.takes: Final = Takes(images=rules.takes_images, files=rules.takes_files)
         self._client: Final = ChatClient(name, options)
         self._slots: Final = Slots(options.max_concurrent, options.max_waiting)
@@ -128,6 +131,10 @@ class ChatModel:
         """Requests that wait to be sent."""
         return self._slots.num_waiting
 
+    async def names_there(self) -> list[str]:
+        """The models that the endpoint says it has; none where it does not say."""
+        return await self._client.names()
+
     async def aclose(self) -> None:
         """Close every connection; what runs fails, what comes is refused."""
         self._slots.close()
@@ -152,7 +159,7 @@ class ChatModel:
             before, mode, reason = EMPTY_TRANSCRIPT, FULL, "compacted"
         else:
             before, mode, reason = self._before(parent, settings)
-        rules = self.options.rules
+        rules = self.dialect.rules
         found = seen(context)
         transcript = before.extend(found.items, found.answers, rules)
         view = ChatView(rules, transcript, settings.instructions, settings.tools)
@@ -166,7 +173,7 @@ class ChatModel:
         """The messages of the conversation so far, written if they were not."""
         if parent is None:
             return EMPTY_TRANSCRIPT, "full", "first"
-        rules = self.options.rules
+        rules = self.dialect.rules
         known = parent.view
         if isinstance(known, ChatView) and known.rules == rules:
             same = (
@@ -207,17 +214,29 @@ class PreparedChat:
         self._settings = settings
         self._reader: PartReader | None = None
 
-    def body(self, *, max_tokens: int | None = None) -> list[bytes]:
-        """The request's body, in pieces.
+    def body(self) -> list[bytes]:
+        """The request's body as it would be sent now, in pieces."""
+        return self._body(self._fields(None), self._model.dialect)
 
-        Args:
-            max_tokens: Instead of the turn's own limit.
-        """
+    def _fields(self, max_tokens: int | None) -> dict[str, Any]:
         settings, options = self._settings, self._model.options
         limit = max_tokens or settings.max_output_tokens or options.max_output_tokens
-        fields = _fields(settings, options, self._box, limit)
-        messages = self._view.transcript.messages(settings.instructions, options.rules)
-        return [self._model._head, *messages, b"," + encode(fields)[1:]]
+        return fields_of(settings, options, self._box, limit)
+
+    def _body(self, fields: Mapping[str, Any], dialect: Dialect) -> list[bytes]:
+        if self._view.rules != dialect.rules:
+            self._write_again(dialect.rules)
+        messages = self._view.transcript.messages(self._settings.instructions, dialect.rules)
+        sent = dialect.put(fields, self._box.only_tool)
+        return [self._model._head, *messages, b"," + encode(sent)[1:]]
+
+    def _write_again(self, rules: MessageRules) -> None:
+        transcript = EMPTY_TRANSCRIPT
+        for link in links(self.context):
+            found = seen(link)
+            transcript = transcript.extend(found.items, found.answers, rules)
+        self._view = structs.replace(self._view, rules=rules, transcript=transcript)
+        self.context.view = self._view
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -236,16 +255,16 @@ class PreparedChat:
             format_schema=self._schema,
             checks=options.checks,
         )
-        return self._ask(self._reader, self.body())
+        return self._ask(self._reader, None)
 
-    async def _ask(self, reader: PartReader, body: Sequence[bytes]) -> AsyncGenerator[Part, None]:
+    async def _ask(self, reader: PartReader, max_tokens: int | None) -> AsyncGenerator[Part, None]:
         model = self._model
         await model._slots.acquire()
         try:
-            answer = await model._client.ask(body)
+            answer = await self._begin(self._fields(max_tokens))
             whole = False
             try:
-                stream = ChunkStream(streams=answer.streams)
+                stream = ChunkStream()
                 while not stream.done and (data := await answer.read()):
                     for part in self._read(reader, stream.feed(data)):
                         yield part
@@ -261,6 +280,22 @@ class PreparedChat:
             model._slots.release()
         yield self._finished(reader.ending or "stop")
 
+    async def _begin(self, fields: Mapping[str, Any]) -> Answer:
+        """Ask, in other words where the endpoint does not understand."""
+        model, box = self._model, self._box
+        dialect = model.dialect
+        while True:
+            try:
+                answer = await model._client.ask(self._body(fields, dialect))
+            except InvalidRequest as refusal:
+                other = dialect.after(fields, box.only_tool, refusal.detail)
+                if other is None:
+                    raise
+                dialect = other
+            else:
+                model.dialect = dialect  # it was understood
+                return answer
+
     def interrupted(self) -> Finished:
         """What was used so far; see `Prepared.interrupted`."""
         return self._finished("steered")
@@ -270,7 +305,7 @@ class PreparedChat:
         if not self._model.options.warms or not self._view.transcript.begun:
             return 0
         reader = PartReader(NO_TOOLS)
-        async with aclosing(self._ask(reader, self.body(max_tokens=1))) as parts:
+        async with aclosing(self._ask(reader, 1)) as parts:
             async for _ in parts:
                 pass
         return reader.num_cached
@@ -287,9 +322,10 @@ class PreparedChat:
 
     def _read(self, reader: PartReader, chunks: Sequence[Chunk]) -> list[Part]:
         for chunk in chunks:
-            if chunk.error is not NO_ERROR and (error := bytes(chunk.error)) != b"null":
+            failure = chunk.failure
+            if failure is not None:
                 model = self._model
-                raise in_stream(model.name, error, secret=model.options.api_key)
+                raise in_stream(model.name, failure, secret=model.options.api_key)
             reader.feed(chunk)
         return reader.take()
 
@@ -305,21 +341,19 @@ class PreparedChat:
                 num_output_tokens=0,
                 num_reasoning_tokens=0,
             )
-        usage = reader.usage
-        if usage is None:
-            return Finished(
-                reason=reason,
-                num_prompt_tokens=self.num_prompt_tokens,
-                num_cached_tokens=reader.num_cached,
-                num_output_tokens=_estimate(reader.num_chars),
-                num_reasoning_tokens=_estimate(reader.num_reasoning_chars),
-            )
+        usage = reader.usage or Usage()
+        num_prompt = usage.num_prompt or self.num_prompt_tokens
+        num_output = usage.num_output
+        num_reasoning = usage.num_reasoning
+        if num_output is None:
+            num_output = _estimate(reader.num_chars)
+            num_reasoning = _estimate(reader.num_reasoning_chars)
         return Finished(
             reason=reason,
-            num_prompt_tokens=usage.prompt_tokens,
-            num_cached_tokens=min(reader.num_cached, usage.prompt_tokens),
-            num_output_tokens=usage.completion_tokens,
-            num_reasoning_tokens=min(usage.num_reasoning, usage.completion_tokens),
+            num_prompt_tokens=num_prompt,
+            num_cached_tokens=min(reader.num_cached, num_prompt),
+            num_output_tokens=num_output,
+            num_reasoning_tokens=min(num_reasoning, num_output),
         )
 
 
@@ -333,63 +367,3 @@ def _strict_schema(settings: Settings) -> Any:
     if isinstance(text, JsonSchemaFormat) and text.strict:
         return msgspec.json.decode(bytes(text.schema))
     return None
-
-
-def _fields(
-    settings: Settings, options: ChatOptions, box: Toolbox, limit: int | None
-) -> dict[str, Any]:
-    """Everything of a request but model and messages."""
-    fields: dict[str, Any] = {"stream": True}
-    if options.asks_usage:
-        fields["stream_options"] = {"include_usage": True}
-    if box.encoded:
-        fields["tools"] = Raw(box.encoded)
-        if box.choice is not None:
-            fields["tool_choice"] = box.choice
-        if not settings.parallel_tool_calls:
-            fields["parallel_tool_calls"] = False
-    text = settings.text_format
-    if isinstance(text, JsonObjectFormat):
-        fields["response_format"] = {"type": "json_object"}
-    elif isinstance(text, JsonSchemaFormat):
-        fields["response_format"] = {"type": "json_schema", "json_schema": _json_schema(text)}
-    if settings.temperature != 1.0 or options.explicit_sampling:
-        fields["temperature"] = settings.temperature
-    if settings.top_p != 1.0 or options.explicit_sampling:
-        fields["top_p"] = settings.top_p
-    if settings.presence_penalty:
-        fields["presence_penalty"] = settings.presence_penalty
-    if settings.frequency_penalty:
-        fields["frequency_penalty"] = settings.frequency_penalty
-    if settings.top_logprobs is not None:
-        fields["logprobs"] = True
-        fields["top_logprobs"] = settings.top_logprobs
-    if limit is not None:
-        fields[options.max_tokens_field] = limit
-    if settings.effort is not None and options.sends_effort:
-        fields["reasoning_effort"] = settings.effort
-    if settings.session and options.sends_cache_key:
-        fields["prompt_cache_key"] = _digest(settings.owner, settings.session)
-    if options.sends_cache_salt:
-        fields["cache_salt"] = _digest(settings.owner)
-    fields.update(options.extra)
-    return fields
-
-
-def _json_schema(text: JsonSchemaFormat) -> dict[str, Any]:
-    schema: dict[str, Any] = {"name": text.name}
-    if text.description is not None:
-        schema["description"] = text.description
-    schema["schema"] = text.schema
-    if text.strict is not None:
-        schema["strict"] = text.strict
-    return schema
-
-
-def _digest(*parts: str) -> str:
-    """A name for an owner's own cache that does not tell who that is."""
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(8, "big") + encoded)
-    return digest.hexdigest()

@@ -22,6 +22,8 @@ class MessageRules(Struct, frozen=True, kw_only=True):
             conversation begins with.
         later_system_role: Role of system and developer messages after that; `user` for models
             whose template takes a system message in the first place only.
+        alternates: Join what the user says in a row into one message; for models whose template
+            insists on user and assistant taking turns.
         reasoning_field: Under which key a model gets its earlier reasoning back; None drops it.
         takes_images: Whether pictures may be sent; otherwise they are refused.
         takes_files: Whether files may be sent; otherwise they are refused.
@@ -29,6 +31,7 @@ class MessageRules(Struct, frozen=True, kw_only=True):
 
     system_role: Literal["system", "developer"] = "system"
     later_system_role: Literal["system", "developer", "user"] = "system"
+    alternates: bool = False
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
     takes_images: bool = False
     takes_files: bool = False
@@ -38,7 +41,8 @@ class Patience(Struct, frozen=True, kw_only=True):
     """How long to wait for an endpoint, and how often to ask again.
 
     Asked again is only before the first byte of an answer, and only where the request was
-    certainly not served: no connection, 408, 429, 502, 503, 504.
+    certainly not served: no connection, 408, 429, 502, 503, 504. An endpoint that says that it
+    is loading its model is asked again for as long as a first byte is waited for.
 
     Attributes:
         connect_sec: For a connection, its TLS included.

@@ -100,6 +100,7 @@ class PartReader:
         self._scores: list[LogProb] = []  # of the text in `_texts`
         self._schema = format_schema
         self._checks = checks
+        self._index: int | None = None  # of the choice that is read
         self._ids: set[str] = set()
         self._parts: list[Part] = []
         self._open: Literal["text", "reasoning"] | CallInProgress | None = None
@@ -124,8 +125,12 @@ class PartReader:
         Raises:
             EngineError: it makes no sense, or says that the answer failed.
         """
-        if chunk.choices:
-            self._choice(chunk.choices[0])
+        for choice in chunk.choices or ():
+            # One was asked for; a server that gives several is heard in the one it began with.
+            if self._index is None:
+                self._index = choice.index
+            if choice.index == self._index:
+                self._choice(choice)
         if chunk.usage is not None:
             self.usage = chunk.usage
             self.num_cached = max(self.num_cached, chunk.usage.num_cached)
@@ -150,6 +155,8 @@ class PartReader:
         if self.ending is None:
             if not said:
                 raise EngineError("its answer broke off")
+            if not self.num_chars and not self._calls:
+                raise EngineError("it ended its answer without a word")
             self.ending = "stop"
         if self.ending == "stop":
             self._next_call(over=True)
@@ -174,7 +181,9 @@ class PartReader:
                     self._pieces(content)
             if delta.refusal:
                 self._refuse(delta.refusal)
-            if delta.tool_calls:
+            if isinstance(delta.tool_calls, ToolCallDelta):
+                self._call(delta.tool_calls)
+            elif delta.tool_calls:
                 for call in delta.tool_calls:
                     self._call(call)
         reason = choice.finish_reason
@@ -274,7 +283,7 @@ class PartReader:
         arguments = function.arguments if function is not None else None
         if isinstance(arguments, dict):
             arguments = encode(arguments).decode()
-        call = self._call_of(delta, name)
+        call = self._call_of(delta, name, arguments or "")
         if call is None:
             return
         if name:
@@ -290,9 +299,9 @@ class PartReader:
         if call is self._open:
             self._show(call)
 
-    def _call_of(self, delta: ToolCallDelta, name: str) -> CallInProgress | None:
+    def _call_of(self, delta: ToolCallDelta, name: str, arguments: str) -> CallInProgress | None:
         """The call that an entry belongs to, made if it is a new one; None if it is dropped."""
-        id_, index = delta.id or "", delta.index
+        id_, index = str(delta.id or ""), delta.index
         last = self._last
         if index is not None:
             known = self._by_index.get(index)
@@ -302,8 +311,10 @@ class PartReader:
             known = last
             if name and last is not None and last.name and (name != last.name or last.is_whole()):
                 known = None
-        if known is not None and id_ and name and known.upstream_id not in ("", id_):
-            known = None  # the index is every call's
+        if known is not None and name and index is not None:
+            other = bool(id_) and known.upstream_id not in ("", id_)
+            if other or (arguments.strip() and known.is_whole()):
+                known = None  # the index is every call's
         if known is None:
             if index is None and not id_ and not name:
                 raise EngineError("it sent arguments of no call")

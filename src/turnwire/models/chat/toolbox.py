@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Raw, Struct
@@ -36,13 +36,15 @@ class Toolbox(Struct, frozen=True, eq=False):
     Attributes:
         tools: What may be called, by the name chat has for it.
         encoded: The JSON array of `tools` as it is sent; empty if there is none.
-        choice: The JSON value of `tool_choice`, or None to leave it out.
+        choice: Value of `tool_choice`, or None to leave it out.
+        only_tool: Name of the tool that is sent, if it is a single one.
         strict: By name, the schemas of tools that say `strict: true` in so many words.
     """
 
     tools: Mapping[str, OfferedTool]
     encoded: bytes = b""
-    choice: object = None
+    choice: Literal["required", "none"] | None = None
+    only_tool: str | None = None
     strict: Mapping[str, Mapping[str, Any]] = {}
 
 
@@ -106,7 +108,8 @@ class Toolboxes:
         return Toolbox(
             tools={} if choice.mode == "none" else named,
             encoded=encode([self._entry(name, tool) for name, tool in named.items()]),
-            choice=_choice(choice, list(named)),
+            choice=None if choice.mode == "auto" else choice.mode,
+            only_tool=next(iter(named)) if len(named) == 1 else None,
             strict={
                 name: msgspec.json.decode(tool.parameters)
                 for name, tool in named.items()
@@ -144,11 +147,3 @@ def _input_schema(tool: OfferedTool) -> dict[str, Any]:
         "required": ["input"],
         "additionalProperties": False,
     }
-
-
-def _choice(choice: ToolChoice, names: Sequence[str]) -> object:
-    if choice.mode == "auto":
-        return None
-    if choice.mode == "required" and choice.allowed is not None and len(names) == 1:
-        return {"type": "function", "function": {"name": names[0]}}
-    return choice.mode

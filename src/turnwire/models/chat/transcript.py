@@ -13,6 +13,8 @@ Theory of operation. Chat knows fewer shapes than items do, and is stricter abou
   message of its own.
 * A picture in an output follows it in a user message, since tool messages hold text.
 * A call that was cut is left out: it must never run, so the model need not see it.
+* Where user and assistant have to take turns (`alternates`), what the user says in a row is one
+  message, which is kept open like the assistant's.
 
 What is written depends on the items and the rules alone, never on how items are cut into links:
 a full resend gives the same bytes as continuing.
@@ -61,6 +63,7 @@ NO_OUTPUT_YET: Final = "No output yet."
 
 _BETWEEN_PARTS: Final = "\n"  # clients send unrelated texts as parts of one message
 _BETWEEN_TEXTS: Final = "\n\n"
+_ESCAPED_BETWEEN: Final = encode(_BETWEEN_TEXTS)[1:-1]
 
 
 class _Row(Struct, frozen=True):
@@ -72,6 +75,17 @@ class _Row(Struct, frozen=True):
     call_ids: tuple[str, ...] = ()
 
 
+class _Said(Struct, frozen=True):
+    """A message that is no output, and not the assistant's."""
+
+    role: str
+    content: bytes  # as JSON
+
+    def encoded(self) -> bytes:
+        """The message, with the comma before it."""
+        return b',{"role":"%b","content":%b}' % (self.role.encode(), self.content)
+
+
 class Transcript(Struct, frozen=True, eq=False):
     """Everything up to some link of a conversation.
 
@@ -81,7 +95,8 @@ class Transcript(Struct, frozen=True, eq=False):
         written: Whole messages, each with a comma before it.
         row: The assistant message that is open, or None.
         owed: Calls of the last assistant message that wait for their outputs.
-        held: Messages that wait until none is owed; commas before them.
+        held: Messages that wait until none is owed.
+        user: Contents of the user's message that is open, as JSON.
     """
 
     written: Rope
@@ -89,7 +104,8 @@ class Transcript(Struct, frozen=True, eq=False):
     begun: bool = False
     row: _Row | None = None
     owed: tuple[str, ...] = ()
-    held: tuple[bytes, ...] = ()
+    held: tuple[_Said, ...] = ()
+    user: tuple[bytes, ...] = ()
 
     def extend(
         self, items: Sequence[Item], answers: Sequence[OpenCall | None], rules: MessageRules
@@ -135,7 +151,8 @@ class Transcript(Struct, frozen=True, eq=False):
             self.written.size
             + sum(map(len, texts))
             + sum(map(len, row.calls))
-            + sum(map(len, self.held))
+            + sum(len(said.content) for said in self.held)
+            + sum(map(len, self.user))
             + around
         )
 
@@ -156,6 +173,7 @@ class _Writer:
         self._row = before.row
         self._owed = before.owed
         self._held = before.held
+        self._user = before.user
 
     def transcript(self) -> Transcript:
         """What there is now."""
@@ -166,12 +184,14 @@ class _Writer:
             self._row,
             self._owed,
             self._held,
+            self._user,
         )
 
     def rest(self) -> list[bytes]:
         """What is not written yet, as it is to be shown if the model goes on now."""
         self._end_row()
         self._settle()
+        self._end_user()
         return self._new
 
     def take(self, item: Item, answer: OpenCall | None) -> None:
@@ -247,20 +267,35 @@ class _Writer:
         self._let_go()
 
     def _let_go(self) -> None:
-        self._new += self._held
-        self._held = ()
+        held, self._held = self._held, ()
+        for said in held:
+            self._write(said)
 
     def _say(self, role: str, content: object) -> None:
         """Write a message that is no output, in its place or as soon as it may be there."""
         self._begun = True
         self._end_row()
-        message = {"role": role, "content": content}
+        said = _Said(role, encode(content))
         if self._owed:
-            self._held = (*self._held, b"," + encode(message))
+            self._held = (*self._held, said)
         else:
-            self._append(message)
+            self._write(said)
+
+    def _write(self, said: _Said) -> None:
+        if self._rules.alternates and said.role == "user":
+            self._user = (*self._user, said.content)
+        else:
+            self._end_user()
+            self._new.append(said.encoded())
+
+    def _end_user(self) -> None:
+        """Write the user's message that is open."""
+        contents, self._user = self._user, ()
+        if contents:
+            self._new.append(_Said("user", _joined(contents)).encoded())
 
     def _append(self, message: Mapping[str, object]) -> None:
+        self._end_user()
         self._new.append(b"," + encode(message))
 
     def _output(
@@ -349,6 +384,17 @@ def _part_text(part: ContentPart | OutputPart) -> str:
             return part.refusal
         case _:
             return part.text
+
+
+def _joined(contents: Sequence[bytes]) -> bytes:
+    """Contents of several messages as that of one: a string where all of them are strings."""
+    if all(content.startswith(b'"') for content in contents):
+        return b'"' + _ESCAPED_BETWEEN.join([content[1:-1] for content in contents]) + b'"'
+    parts = [
+        b'{"type":"text","text":%b}' % content if content.startswith(b'"') else content[1:-1]
+        for content in contents
+    ]
+    return b"[" + b",".join(parts) + b"]"
 
 
 def _reasoning_text(item: Reasoning) -> str:

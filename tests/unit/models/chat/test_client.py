@@ -13,6 +13,7 @@ from tests.contracts.endpoint import Asked, Endpoint, Reply, end, endpoint, sse,
 
 from turnwire.errors import (
     ConfigError,
+    ContextLengthExceeded,
     EngineError,
     EngineUnavailable,
     Overloaded,
@@ -141,6 +142,20 @@ async def test_a_quota_that_is_spent_is_not_asked_again() -> None:
         assert 1 == len(one.asked)
 
 
+async def test_a_refusal_is_read_to_its_end() -> None:
+    """Also when it comes in pieces: its words decide what it is."""
+    words = b'{"error":{"message":"maximum context length is 9"}}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(words), 20):
+            yield words[at : at + 20]
+            await asyncio.sleep(0.01)  # so that they are pieces
+
+    async with asking(Reply(pieces(), status=400)) as (client, _):
+        with pytest.raises(ContextLengthExceeded):
+            await client.ask(BODY)
+
+
 async def test_a_retry_after_is_obeyed_or_passed_on() -> None:
     """One that is too long to wait for is the client's to wait for."""
     long = Reply(status=429, headers={"Retry-After": "30"})
@@ -151,6 +166,23 @@ async def test_a_retry_after_is_obeyed_or_passed_on() -> None:
     short = Reply(status=429, headers={"Retry-After": "0"})
     async with asking(short, Reply(WHOLE)) as (client, one):
         assert await read_all(client)
+
+
+LOADING = Reply([b'{"error":{"message":"Loading model","code":503}}'], status=503)
+
+
+async def test_a_model_that_loads_is_waited_for() -> None:
+    """More often than other tries are made, but no longer than for a first byte."""
+    async with asking(*[LOADING] * 5, Reply(WHOLE)) as (client, one):
+        assert await read_all(client)
+        assert 6 == len(one.asked)
+    async with asking(LOADING, patience=Patience(first_byte_sec=50.0, backoff_sec=51.0)) as (
+        client,
+        one,
+    ):
+        with pytest.raises(Overloaded, match="'m' is still loading its model"):
+            await client.ask(BODY)
+        assert 1 == len(one.asked)
 
 
 async def test_a_connection_that_was_closed_in_the_meantime_is_replaced() -> None:
@@ -245,13 +277,15 @@ async def test_an_endpoint_that_speaks_no_http(said: bytes) -> None:
         await client.aclose()
 
 
-async def test_json_and_streams_are_told_apart() -> None:
-    """A server that ignores `stream` says so by the type of what it sends."""
-    async with asking(Reply(WHOLE), Reply([b"{}"], kind="application/json")) as (client, _):
-        streamed, whole = await client.ask(BODY), await client.ask(BODY)
-        assert (True, False) == (streamed.streams, whole.streams)
-        streamed.close()
-        whole.close()
+async def test_names_of_what_is_there() -> None:
+    """As far as the endpoint says; nothing that it does instead is a failure."""
+    listed = [b'{"object":"list","data":[{"id":"a","object":"model"},', b'{"id":"b"}]}']
+    others = Reply(status=404), Reply([b'{"data":7}']), Reply(status=0)
+    async with asking(Reply(listed), *others) as (client, one):
+        assert ["a", "b"] == await client.names()
+        assert f"Bearer {KEY}" == one.asked[0].headers["Authorization"]
+        for _ in others:
+            assert [] == await client.names()
 
 
 async def test_a_closed_client_refuses() -> None:

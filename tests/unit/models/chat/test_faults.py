@@ -17,7 +17,7 @@ from turnwire.errors import (
     ServiceError,
     TooManyRequests,
 )
-from turnwire.models.chat.faults import in_stream, refused, retry_after_of
+from turnwire.models.chat.faults import Loading, in_stream, refused, retry_after_of
 
 KEY = "sk-very-secret"
 
@@ -109,6 +109,43 @@ def test_faults_that_are_not_the_clients(status: int, kind: type[Exception], say
     assert KEY not in str(fault)
 
 
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Context size has been exceeded.", ContextLengthExceeded),
+        ("Error: Jinja Exception: System message must be at the beginning.", InvalidRequest),
+        ("failed to allocate a context window", EngineUnavailable),
+    ],
+    ids=["context", "template", "memory"],
+)
+def test_what_is_the_clients_though_the_status_says_otherwise(
+    message: str, kind: type[Exception]
+) -> None:
+    """llama-server answers 500 to some requests that are wrong."""
+    assert type(refused("m", 500, nested(message, code=500, type="server_error"))) is kind
+
+
+def test_a_model_that_loads() -> None:
+    """It is said to be loading, which is worth waiting for."""
+    fault = refused("m", 503, nested("Loading model", type="unavailable_error", code=503))
+    assert isinstance(fault, Loading)
+    assert (503, 1) == (fault.status, fault.retry_after_sec)
+
+
+def test_a_provider_behind_the_endpoint() -> None:
+    """OpenRouter has the same message for all of them, and theirs beside it."""
+    raw = '{"error":{"message":"maximum context length is 9"}}'
+    body = nested("Provider returned error", code=400, metadata={"raw": raw})
+    assert isinstance(refused("m", 400, body), ContextLengthExceeded)
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503])
+def test_who_runs_this_server_finds_the_endpoints_words(status: int) -> None:
+    """They are beside the error and not in it, and without the key."""
+    fault = refused("m", status, nested(f"no {KEY} at 10.0.0.7"), secret=KEY)
+    assert "no *** at 10.0.0.7" == fault.detail
+
+
 def test_a_limit_is_passed_on() -> None:
     """With the time to wait, in the message too; unless waiting does not help."""
     fault = refused("m", 429, nested("slow down"), retry_after_sec=7)
@@ -117,9 +154,10 @@ def test_a_limit_is_passed_on() -> None:
     assert "try again in 7s." in fault.message
     assert "try again" not in str(refused("m", 429, b""))
     assert "try again in 1s." in str(refused("m", 429, b"", retry_after_sec=0))
-    spent = refused("m", 429, nested("You exceeded", code="insufficient_quota"))
-    assert isinstance(spent, ServiceError)
-    assert "no quota" in spent.message
+    for status, code in ((429, "insufficient_quota"), (402, 402)):
+        spent = refused("m", status, nested("You exceeded", code=code))
+        assert type(spent) is ServiceError
+        assert "no quota" in spent.message
 
 
 @pytest.mark.parametrize(
@@ -130,8 +168,24 @@ def test_a_limit_is_passed_on() -> None:
         (b"null", EngineError),
         (b'{"message":"context size exceeded","code":500}', ContextLengthExceeded),
         (b'{"code":429,"message":"m"}', TooManyRequests),
+        (b'{"code":"rate_limit_exceeded","message":"m"}', TooManyRequests),
+        (b'{"code":400,"message":"bad grammar"}', InvalidRequest),
+        (b'{"code":402,"message":"Insufficient credits"}', ServiceError),
+        (b'{"code":502,"message":"Provider disconnected"}', EngineError),
+        (b'{"object":"error","code":500,"message":"m"}', EngineError),
     ],
-    ids=["server", "string", "null", "context", "limit"],
+    ids=[
+        "server",
+        "string",
+        "null",
+        "context",
+        "limit",
+        "named-limit",
+        "refused",
+        "spent",
+        "openrouter",
+        "vllm",
+    ],
 )
 def test_errors_in_a_stream(error: bytes, kind: type[Exception]) -> None:
     """An answer that breaks off with an error fails with the nearest of ours."""

@@ -209,6 +209,14 @@ async def test_usage_is_estimated_where_none_comes() -> None:
     assert 0 < finished.num_prompt_tokens < 20
 
 
+async def test_usage_that_makes_no_sense_breaks_no_turn() -> None:
+    """Counts below zero are none, and those that are missing are estimated."""
+    broken = {"choices": [], "usage": {"prompt_tokens": -5, "completion_tokens": None}}
+    finished = await finished_of(Reply(sse(text("y" * 12), end(), broken)))
+    assert (3, 0) == (finished.num_output_tokens, finished.num_cached_tokens)
+    assert 0 < finished.num_prompt_tokens < 20
+
+
 async def test_an_answer_that_is_not_streamed() -> None:
     """A server that ignores `stream` is understood."""
     whole = {
@@ -232,6 +240,61 @@ async def test_content_that_was_filtered() -> None:
     assert "content_filter" == finished.reason
 
 
+def picky(asked: Asked) -> Reply:
+    """An endpoint with ways of its own, which it explains one at a time."""
+    body = asked.body
+    roles = [one["role"] for one in body["messages"]]
+    for wrong, words in (
+        ("max_tokens" in body, "Unsupported parameter: 'max_tokens'"),
+        ("stream_options" in body, "Extra inputs are not permitted, field: 'stream_options'"),
+        (body.get("tool_choice") == "required", "tool_choice should be 'auto', 'none' or 'any'"),
+        ("reasoning_effort" in body, "this model does not support thinking"),
+        ("system" in roles[1:], "System message must be at the beginning."),
+    ):
+        if wrong:
+            error = {"error": {"message": words, "type": "invalid_request_error"}}
+            return Reply([json.dumps(error).encode()], status=400)
+    return Reply(sse(text("hi"), end()))
+
+
+async def test_an_endpoint_with_ways_of_its_own() -> None:
+    """What it refuses is said in another way, and next time in that way at once."""
+    async with answering(picky) as (model, one):
+        tools = tools_of([RUN, {**RUN, "name": "walk"}])
+        choice = decode_tool_choice(Raw(b'"required"'), tools)
+        settings = Settings(
+            owner="alice",
+            instructions="Be brief.",
+            tools=tools,
+            tool_choice=choice,
+            effort="high",
+            max_output_tokens=64,
+        )
+        items = items_of([message("a"), message("b", "developer"), message("c")])
+        prepared = model.prepare(None, items, settings)
+        await play(prepared)
+        assert 6 == len(one.asked)
+        last = one.asked[-1].body
+        assert (64, "any") == (last["max_completion_tokens"], last["tool_choice"])
+        assert ["system", "user", "user", "user"] == [m["role"] for m in last["messages"]]
+        again = model.prepare(prepared.settle(()), items_of([message("d", "developer")]), settings)
+        await play(again)
+        assert 7 == len(one.asked)
+        assert last["messages"] == one.asked[-1].body["messages"][:4]
+
+
+async def test_a_refusal_that_nothing_helps_teaches_nothing() -> None:
+    """What was tried for it is forgotten, and the endpoint's last words are the client's."""
+    words = b'{"error":{"message":"Unsupported: max_tokens and max_completion_tokens"}}'
+    async with answering(lambda _: Reply([words], status=400)) as (model, one):
+        settings = Settings(owner="alice", max_output_tokens=64)
+        for _ in range(2):
+            with pytest.raises(InvalidRequest, match="max_completion_tokens"):
+                await play(model.prepare(None, items_of([message("a")]), settings))
+        assert ["max_tokens" in asked.body for asked in one.asked] == [True, False] * 2
+        assert 0 == model.num_running
+
+
 SAYS_ERROR = b'data: {"error":{"message":"boom at 10.0.0.7"}}\n\n'
 
 
@@ -252,10 +315,11 @@ SAYS_ERROR = b'data: {"error":{"message":"boom at 10.0.0.7"}}\n\n'
         (Reply(sse(text("a")), cut=True), EngineError, ""),
         (Reply([*sse(text("a"), done=False), SAYS_ERROR]), EngineError, "reported an error"),
         (Reply([b"data: {oops\n\n"]), EngineError, "no chat completion"),
+        (Reply([b"data: [DONE]\n\n"]), EngineError, "without a word"),
     ],
     ids=[
         "500", "400", "context", "429", "html", "html-as-json", "no-end", "done-then-cut",
-        "error-in-stream", "no-json",
+        "error-in-stream", "no-json", "done-at-once",
     ],
 )  # fmt: skip
 async def test_faults(reply: Reply, kind: type[TurnwireError], says: str) -> None:
@@ -347,6 +411,7 @@ STEPS = st.lists(
 RULES = [
     MessageRules(),
     MessageRules(reasoning_field="reasoning_content", later_system_role="user"),
+    MessageRules(alternates=True, later_system_role="user"),
 ]
 
 

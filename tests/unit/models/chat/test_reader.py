@@ -83,6 +83,18 @@ def multi(*entries: Json) -> Json:
     return merged
 
 
+def not_in_a_list(chunk: Json) -> Json:
+    """The same chunk, its entry of `tool_calls` by itself."""
+    delta = chunk["choices"][0]["delta"]
+    delta["tool_calls"] = delta["tool_calls"][0]
+    return chunk
+
+
+def choice(index: int, content: str, reason: str | None = None) -> Json:
+    """One of several choices."""
+    return {"index": index, "delta": {"content": content}, "finish_reason": reason}
+
+
 TWO = [*find('{"q":1}'), *find('{"q":2}', "two")]
 
 
@@ -168,6 +180,30 @@ TWO = [*find('{"q":1}'), *find('{"q":2}', "two")]
             id="arguments-as-an-object",
         ),
         pytest.param(
+            [call(0, "find", '{"q":1}', "one"), call(0, "find", "", "one"), end("stop")],
+            find('{"q":1}'),
+            id="name-repeated-with-nothing",
+        ),
+        pytest.param(
+            [not_in_a_list(call(0, "find", '{"q":1}', "one")), end()],
+            find('{"q":1}'),
+            id="a-call-that-is-no-list",
+        ),
+        pytest.param(
+            [call(0, "find", '{"q":1}', 7), end()],  # type: ignore[arg-type]
+            find('{"q":1}', "7"),
+            id="an-id-that-is-a-number",
+        ),
+        pytest.param(
+            [
+                {"choices": [choice(0, "So"), choice(1, "No")]},
+                {"choices": [choice(1, " way", "stop")]},
+                {"choices": [choice(0, " it is", "stop")]},
+            ],
+            [TextDelta("So it is"), DONE],
+            id="several-choices",
+        ),
+        pytest.param(
             [call(0, None, None, "one"), call(0, "find", None, None), end()],
             find("{}"),
             id="id-name-and-nothing",
@@ -214,6 +250,9 @@ def test_dialects(chunks: list[Json], expected: list[Part]) -> None:
     parts, reader = read(*chunks)
     assert joined(expected) == joined(parts)
     assert "stop" == reader.ending
+    _, reader = read(finish=False)
+    with pytest.raises(EngineError, match="without a word"):
+        reader.finish(said=True)
 
 
 def test_what_came_together_is_one_delta() -> None:
@@ -292,6 +331,12 @@ def test_ids_of_calls_are_the_servers_own_where_they_can_be() -> None:
     ids = [part.call_id for part in parts if isinstance(part, CallStarted)]
     assert ["a", "a"] != ids
     assert "a" == ids[0]
+
+
+def test_whole_calls_with_one_index_and_no_id() -> None:
+    """Nothing tells them apart but that the one before is whole."""
+    parts, _ = read(call(0, "find", '{"q":1}', ""), call(0, "find", '{"q":2}', ""), end("stop"))
+    assert ['{"q":1}', '{"q":2}'] == [one.text for one in parts if isinstance(one, CallArguments)]
 
 
 def test_a_strict_tool_is_held_to_its_schema() -> None:

@@ -74,7 +74,7 @@ def test_strict_is_sent_where_it_is_wanted() -> None:
         ("required", "required", ["read", "run"], ["read", "run"]),
         (
             {"type": "function", "name": "run"},
-            {"type": "function", "function": {"name": "run"}},
+            "required",
             ["run"],
             ["run"],
         ),
@@ -110,6 +110,7 @@ def test_choices(choice: Any, sent: Any, names: list[str], callable_: list[str])
     assert sent == made.choice
     assert names == [entry["name"] for entry in functions(made)]
     assert callable_ == list(made.tools)
+    assert (names[0] if len(names) == 1 else None) == made.only_tool
 
 
 def test_names_that_collide_are_refused() -> None:

@@ -222,6 +222,27 @@ def test_instructions_come_first() -> None:
     assert [first, HI, {"role": "user", "content": "Now French."}] == messages
 
 
+def test_where_user_and_assistant_take_turns() -> None:
+    """What the user says in a row is one message, also behind outputs, and with pictures."""
+    rules = MessageRules(alternates=True, later_system_role="user", takes_images=True)
+    look = {"type": "message", "role": "user", "content": [PICTURE]}
+    messages = shown(
+        [user('"a"\n'), system("b"), said("c"), user("d"), look, user("e"), calls("a")],
+        [user("f"), output("a"), user("g")],
+        rules=rules,
+    )
+    image = {"type": "image_url", "image_url": {"url": PICTURE["image_url"], "detail": "high"}}
+    assert [
+        {"role": "user", "content": '"a"\n\n\nb'},
+        {"role": "assistant", "content": "c"},
+        {"role": "user", "content": [
+            {"type": "text", "text": "d"}, image, {"type": "text", "text": "e"}]},
+        ONE_CALL,
+        told("a"),
+        {"role": "user", "content": "f\n\ng"},
+    ] == messages  # fmt: skip
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_reasoning_goes_back_where_it_is_wanted(field: Any) -> None:
     """It stands in the message of the text or the calls that it led to."""
@@ -299,7 +320,13 @@ ITEMS = st.sampled_from(
     st.lists(st.tuples(ITEMS, st.integers(0, 9)), max_size=14),
     st.sets(st.integers(0, 20)),
     st.sampled_from([None, "i"]),
-    st.sampled_from([RULES, MessageRules(reasoning_field="reasoning", later_system_role="user")]),
+    st.sampled_from(
+        [
+            RULES,
+            MessageRules(reasoning_field="reasoning", later_system_role="user"),
+            MessageRules(alternates=True, later_system_role="user"),
+        ]
+    ),
 )
 def test_the_cuts_do_not_matter(
     drawn: list[tuple[Any, int]], cuts: set[int], instructions: str | None, rules: MessageRules
@@ -320,7 +347,11 @@ def test_the_cuts_do_not_matter(
     links = [items[a:b] for a, b in itertools.pairwise(places)]
     whole = b"".join(transcript(items, rules=rules).messages(instructions, rules))
     assert whole == b"".join(transcript(*links, rules=rules).messages(instructions, rules))
-    check_order(json.loads(whole))
+    messages = json.loads(whole)
+    check_order(messages)
+    if rules.alternates:
+        roles = [message["role"] for message in messages]
+        assert ("user", "user") not in itertools.pairwise(roles)
 
 
 def check_order(messages: list[Json]) -> None:
@@ -348,6 +379,9 @@ def test_forks_do_not_disturb_each_other() -> None:
 
 def test_the_length_is_about_right() -> None:
     """`num_bytes` is the length of the messages, up to what stands around a few of them."""
-    one = transcript([system("s" * 100), user("u" * 1000), said("a" * 500), calls("a")])
-    real = len(b"".join(one.messages("i" * 200, RULES)))
-    assert abs(real - one.num_bytes("i" * 200)) < 200
+    items = [system("s" * 100), user("u" * 1000), said("a" * 500), calls("a")]
+    for more in ([], [user("h" * 700)], [output("a"), user("o" * 700)]):
+        for rules in (RULES, MessageRules(alternates=True)):
+            one = transcript([*items, *more], rules=rules)
+            real = len(b"".join(one.messages("i" * 200, rules)))
+            assert abs(real - one.num_bytes("i" * 200)) < 250

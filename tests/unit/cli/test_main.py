@@ -110,10 +110,10 @@ def test_demo_passes_its_options(
 
 def test_a_config_error_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address others can reach is refused without keys, on one line that says what to do."""
-    module = ModuleType("turnwire.server.app")
+    module = ModuleType("turnwire.server.process")
     started: list[Config] = []
     monkeypatch.setattr(module, "run", started.append, raising=False)
-    monkeypatch.setitem(sys.modules, "turnwire.server.app", module)
+    monkeypatch.setitem(sys.modules, "turnwire.server.process", module)
     monkeypatch.delenv("TURNWIRE_API_KEY", raising=False)
     result = RUNNER.invoke(app, ["serve", "--host", "0.0.0.0"])  # noqa: S104
     assert 2 == result.exit_code

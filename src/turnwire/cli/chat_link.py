@@ -19,9 +19,11 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from msgspec import structs
 
+from turnwire.cli.connect import base_url
 from turnwire.cli.download_bar import DownloadBar
 from turnwire.config import Config, KeyConfig, StoreConfig
 from turnwire.errors import TurnwireError
+from turnwire.server.listening import reason_of
 
 __all__ = ["Event", "Link", "LinkError", "Lost"]
 
@@ -54,9 +56,12 @@ class Link:
             key: For that server.
             config: For one that is run here: its models. It stores nothing, and listens on a
                 port of loopback that takes one key, which is told to nobody.
+
+        Raises:
+            ConfigError: `url` is no address.
         """
         self.events: Final[queue.SimpleQueue[Event]] = queue.SimpleQueue()
-        self._url = url.rstrip("/").removesuffix("/v1") if url is not None else None
+        self._url = base_url(url).removesuffix("/v1") if url is not None else None
         self._key = key
         self._config = config
         self._loop = asyncio.new_event_loop()
@@ -143,8 +148,12 @@ class Link:
             socket = await self._session.ws_connect(url, heartbeat=PING_SEC, max_msg_size=0)
         except aiohttp.WSServerHandshakeError as error:
             raise LinkError(_refusal(error.status, url)) from error
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise LinkError(f"Cannot reach {url}: {str(error) or type(error).__name__}.") from error
+        except OSError as error:  # TimeoutError, and most of aiohttp's, are too
+            raise LinkError(
+                f"Cannot reach {self._url}: {reason_of(error)}. Does a server run there?"
+            ) from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise LinkError(f"Cannot reach {self._url}: {error}.") from error
         self._socket = socket
         self._reader = asyncio.create_task(self._read(socket), name="link-reader")
 

@@ -24,6 +24,7 @@ from turnwire.config import Config, faults, load
 from turnwire.errors import ConfigError, TurnwireError
 from turnwire.model_config import ChatModelConfig, EngineModelConfig, LlamaCppConfig
 from turnwire.models.registry import Offer, Registry
+from turnwire.server.listening import reason_of
 from turnwire.telemetry import logs
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _address(config: Config) -> Finding:
             return Finding(
                 what="address",
                 state="note",
-                text=f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                text=f"{host}:{port} cannot be listened on: {reason_of(error)}",
                 mend="If that is this server, which runs already, all is well. Otherwise stop "
                 "what listens there, or choose another server.port.",
             )

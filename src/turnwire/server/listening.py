@@ -11,7 +11,7 @@ from typing import Final
 
 from turnwire.errors import AddressUnavailable
 
-__all__ = ["listening_on", "shared_listeners"]
+__all__ = ["listening_on", "reason_of", "shared_listeners"]
 
 MENDS: Final[Mapping[int, str]] = {
     errno.EADDRINUSE: "Stop what listens there, or choose another port with --port.",
@@ -30,12 +30,9 @@ def listening_on(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        number = error.errno or 0
-        # Event loops write the address into it, and names that are not found have other numbers.
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(number)
-        mend = MENDS.get(number, ELSEWHERE)
+        mend = MENDS.get(error.errno or 0, ELSEWHERE)
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise AddressUnavailable(f"Cannot listen on {place}: {reason}. {mend}") from error
+        raise AddressUnavailable(f"Cannot listen on {place}: {reason_of(error)}. {mend}") from error
 
 
 def shared_listeners(host: str, port: int, count: int) -> list[socket.socket]:
@@ -74,3 +71,11 @@ def _bound(host: str, port: int, *, shared: bool) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says is wrong, without what libraries write around it."""
+    # Names that cannot be looked up have numbers of their own.
+    if isinstance(error, socket.gaierror) or not error.errno or error.errno < 0:
+        return error.strerror or str(error) or type(error).__name__
+    return os.strerror(error.errno)

@@ -43,6 +43,25 @@ def test_help_names_every_command(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("serve", ["127.0.0.1", "8787", "~/.local/share/turnwire", "1", "$TURNWIRE_CONFIG"]),
+        ("chat", ["the first there is", "one of its own", "its own way", "$TURNWIRE_CONFIG"]),
+        ("connect", ["http://127.0.0.1:8787", "sim-1000"]),
+        ("doctor", ["$TURNWIRE_CONFIG", "120.0"]),
+        ("demo", ["20", "sim-1000", "3"]),
+    ],
+)
+def test_help_shows_every_default(command: str, defaults: list[str]) -> None:
+    """What an option is when it is not given stands in the help, in 80 columns of plain text."""
+    told = RUNNER.invoke(app, [command, "-h"], terminal_width=80, color=True)
+    words = " ".join(told.output.split())
+    assert [] == [text for text in defaults if f"[default: {text}" not in words]
+    assert "\x1b" not in told.output
+    assert 80 >= max(map(len, told.output.splitlines()))
+
+
+@pytest.mark.parametrize(
     ("arguments", "config", "flags"),
     [
         ([], None, dict.fromkeys(("host", "port", "data_dir", "workers", "model"))),

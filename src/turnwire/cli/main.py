@@ -71,7 +71,8 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="MODEL",
-            help="FILE.gguf or hf:OWNER/NAME/FILE.gguf, perhaps after NAME=; may be repeated.",
+            help="[NAME=]FILE.gguf, [NAME=]hf:OWNER/NAME/FILE.gguf, or NAME=URL of a server with "
+            "chat completions; may be repeated.",
         ),
     ] = None,
 ) -> None:

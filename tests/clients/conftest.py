@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import uvloop
 from msgspec import structs
-from tests.clients.harmless import HarmlessModel
 from tests.clients.matrix import MATRIX, Proof, write_matrix
+from tests.clients.steady import SteadyModel
 from tests.clients.tape import Tape, taping
 from tests.integration.serving import config, shipped
 
 from turnwire.config import LimitsConfig
 from turnwire.engines.sim import SimEngine, SimProfile
-from turnwire.models.token_model import TokenModel
 from turnwire.server.app import serve
 
 PATIENCE_SEC = 90.0
@@ -57,15 +56,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture
 async def tape(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Tape]:
-    """A tape in front of a server: `sim` as it is, `harmless` for agents that have a shell.
+    """A tape in front of a server: `sim` for programs, `harmless` for agents that have a shell.
 
     Parametrised with a `WebSocketConfig` (`indirect`), the server has that one.
     """
     renderer, vocabulary, author = shipped()
     engine = SimEngine(vocabulary, SimProfile(), author)
     models = [
-        TokenModel("sim", renderer, engine),
-        HarmlessModel("harmless", renderer, engine, HARMLESS),
+        SteadyModel("sim", renderer, engine),
+        SteadyModel("harmless", renderer, engine, HARMLESS),
     ]
     told = config(tmp_path / "data", limits=LimitsConfig())
     told = structs.replace(told, websocket=getattr(request, "param", told.websocket))

@@ -29,6 +29,7 @@
     │   └── ItemIdTaken              a conversation has an item of this id already
     ├── SealError                    sealed text cannot be opened
     ├── ConfigError                  the configuration cannot be used
+    ├── AddressUnavailable           the address of the server cannot be listened on
     └── InvalidTransition            a bug of ours: a state machine was asked an illegal move
 
 The class says whose fault it is; `code`, `param` and `status` are the wire's (protocol.md
@@ -40,6 +41,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 __all__ = [
+    "AddressUnavailable",
     "ClientError",
     "ConfigError",
     "ContextLengthExceeded",
@@ -317,6 +319,10 @@ class SealError(TurnwireError):
 
 class ConfigError(TurnwireError):
     """The configuration cannot be used; the message names the field and the mend."""
+
+
+class AddressUnavailable(TurnwireError):
+    """The address of the server cannot be listened on; the message names it and the mend."""
 
 
 class InvalidTransition(TurnwireError):

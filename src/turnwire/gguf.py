@@ -125,7 +125,8 @@ def read_gguf(path: str | Path) -> GgufHeader:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return parse_gguf(data, name)
     except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
-        raise ConfigError(f"{name}: cannot be read: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{name}: cannot be read: {reason}") from error
 
 
 def parse_gguf(data: bytes | mmap.mmap, name: str = "gguf") -> GgufHeader:

@@ -263,17 +263,19 @@ def given_model(text: str) -> dict[str, dict[str, Any]]:
 
     Args:
         text: `FILE.gguf` or `hf:OWNER/NAME/FILE.gguf`, after `NAME=` for another name than the
-            file's.
+            file's; or `NAME=URL` of a server with chat completions, which knows it by that name.
 
     Raises:
-        ConfigError: it is neither.
+        ConfigError: it is none of these.
     """
     named = re.match(r"([^=/\\]+)=(.+)\Z", text, re.DOTALL)
     name, place = (named[1], named[2]) if named else ("", text)
+    if name and place.startswith(("http://", "https://")):
+        return {"model": {name: {"kind": "chat", "base_url": place}}}
     if not place.endswith(".gguf"):
         raise ConfigError(
             f"--model {text}: expected FILE.gguf or {HUB_PREFIX}OWNER/NAME/FILE.gguf, perhaps "
-            "after NAME=. Models of other servers are for the configuration file."
+            "after NAME=, or NAME=URL of a server with chat completions."
         )
     name = name or place.replace("\\", "/").rpartition("/")[2].removesuffix(".gguf")
     if place.startswith(HUB_PREFIX):

@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import uvloop
 from msgspec import structs
-from tests.clients.harmless import HarmlessModel
 from tests.clients.matrix import MATRIX, Proof, write_matrix
+from tests.clients.steady import SteadyModel
 from tests.clients.tape import Tape, taping
 from tests.integration.serving import config, shipped
 
 from turnwire.config import LimitsConfig
 from turnwire.engines.sim import SimEngine, SimProfile
-from turnwire.models.token_model import TokenModel
 from turnwire.server.app import serve
 
 PATIENCE_SEC = 90.0
@@ -57,22 +56,27 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 @pytest.fixture
 async def tape(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Tape]:
-    """A tape in front of a server: `sim` as it is, `harmless` for agents that have a shell.
+    """A tape in front of a server: `sim` for programs, `harmless` for agents that have a shell.
 
     Parametrised with a `WebSocketConfig` (`indirect`), the server has that one.
     """
-    renderer, vocabulary, author = shipped()
-    engine = SimEngine(vocabulary, SimProfile(), author)
-    models = [
-        TokenModel("sim", renderer, engine),
-        HarmlessModel("harmless", renderer, engine, HARMLESS),
-    ]
+    _, vocabulary, author = shipped()
     told = config(tmp_path / "data", limits=LimitsConfig())
     told = structs.replace(told, websocket=getattr(request, "param", told.websocket))
+    models = steady_models(SimEngine(vocabulary, SimProfile(), author))
     async with serve(told, models=models) as server, taping(server.url) as recording:
         recording.metrics = server.metrics
         yield recording
     assert [] == recording.wrong
+
+
+def steady_models(engine: SimEngine) -> list[SteadyModel]:
+    """`sim` and `harmless`, on an engine with the shipped vocabulary."""
+    renderer, _, _ = shipped()
+    return [
+        SteadyModel("sim", renderer, engine),
+        SteadyModel("harmless", renderer, engine, HARMLESS),
+    ]
 
 
 @pytest.fixture
@@ -93,12 +97,15 @@ def program(tmp_path: Path) -> Program:
     home.mkdir()
     work.mkdir()
 
-    async def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None) -> str:
-        """Return what it printed; fail if it failed.
+    async def run(
+        command: Sequence[str | Path], env: Mapping[str, str] | None = None, code: int = 0
+    ) -> str:
+        """Return what it printed; where it is to fail, what it complained of too.
 
         Args:
             command: The program and its arguments.
             env: Variables beside PATH and HOME.
+            code: How it is to end.
         """
         surroundings = {
             "PATH": os.environ["PATH"],
@@ -125,8 +132,9 @@ def program(tmp_path: Path) -> Program:
             process.kill()
             printed, complained = await process.communicate()
             pytest.fail(f"no end: {printed.decode()}\n{complained.decode()}")
-        assert 0 == process.returncode, f"{printed.decode()}\n{complained.decode()}"
-        return printed.decode()
+        everything = f"{printed.decode()}\n{complained.decode()}"
+        assert code == process.returncode, everything
+        return everything if code else printed.decode()
 
     return run
 

@@ -100,6 +100,7 @@ class Tape:
 
     Attributes:
         url: Where clients connect.
+        upstream: Where new connections lead, the server's address.
         exchanges: HTTP requests in order, handshakes too.
         sockets: WebSockets that were opened, in order.
         unreadable: What could not be read, as errors; there should be none.
@@ -108,8 +109,9 @@ class Tape:
         metrics: What the server counted.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, upstream: str) -> None:
         self.url = ""
+        self.upstream = upstream
         self.metrics = Metrics()
         self.exchanges: Final[list[Exchange]] = []
         self.sockets: Final[list[Upgraded]] = []
@@ -138,6 +140,16 @@ class Tape:
         """The terminal response objects of all sockets."""
         return [response for socket in self.sockets for response in socket.responses]
 
+    @property
+    def refused(self) -> list[tuple[str, str, int, bytes]]:
+        """HTTP requests that were refused: method, path, status and answer."""
+        return [(e.method, e.path, e.status, e.answer) for e in self.exchanges if e.status > 399]
+
+    @property
+    def errors(self) -> list[Json]:
+        """The error events of all sockets."""
+        return [event for socket in self.sockets for event in socket.errors]
+
     def known(self, outcome: Outcome) -> float:
         """How many whole conversations came of which so much was known."""
         labels: dict[str, str] = {"outcome": outcome}
@@ -148,8 +160,7 @@ class Tape:
     def check_clean(self, *, num_cancelled: int = 0) -> None:
         """Nobody said what the other could not take, and what was not cancelled is complete."""
         assert [] == self.unreadable, self.unreadable
-        refused = [(e.method, e.path, e.status, e.answer) for e in self.exchanges if e.status > 399]
-        assert [] == refused, refused
+        assert [] == self.refused, self.refused
         for socket in self.sockets:
             assert [] == socket.errors, socket.errors
             assert 0 == socket.num_binary
@@ -209,10 +220,9 @@ class Tape:
 
         return hear
 
-    async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, port: int
-    ) -> None:
-        upstream_reader, upstream_writer = await asyncio.open_connection(host, port)
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        place = urlsplit(self.upstream)
+        upstream_reader, upstream_writer = await asyncio.open_connection(place.hostname, place.port)
         asked: asyncio.Queue[Exchange] = asyncio.Queue()
         client, server = _copy(), _copy()
         async with asyncio.TaskGroup() as tasks:
@@ -321,8 +331,7 @@ async def _read_messages(
 @asynccontextmanager
 async def taping(url: str) -> AsyncIterator[Tape]:
     """Record what goes to the server at `url`, while the context is open."""
-    place = urlsplit(url)
-    tape = Tape()
+    tape = Tape(url)
     connections: set[asyncio.Task[None]] = set()
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -330,7 +339,7 @@ async def taping(url: str) -> AsyncIterator[Tape]:
         assert task is not None
         connections.add(task)
         try:
-            await tape._serve(reader, writer, place.hostname or "", place.port or 0)
+            await tape._serve(reader, writer)
         finally:
             connections.discard(task)
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
-from tests.clients.loop import sse_responses
+from tests.clients.loop import check_rounds, sse_responses
+from tests.clients.steady import NUM_ROUNDS
 from tests.clients.tape import Tape
 
 VERSION = "3.0.65"
@@ -50,17 +51,10 @@ async def run(tape: Tape, program: Program, folder: Path, *options: str) -> dict
 async def test_cline(
     tape: Tape, program: Program, proven: Proven, tmp_path: Path, mode: str, options: list[str]
 ) -> None:
-    """It runs the tool that the model calls, and sends back what came of it."""
+    """It runs the tool as often as the model calls it, and sends back what came of it."""
     result = await run(tape, program, tmp_path, *options)
-    first, second = sse_responses(tape)
-    (call,) = first["output"]
-    assert ("function_call", "team_status") == (call["type"], call["name"])
-    outputs = [
-        item for item in tape.posts[1].create["input"] if item.get("type") == "function_call_output"
-    ]
-    assert [call["call_id"]] == [item["call_id"] for item in outputs]
-    (said,) = second["output"]
-    assert ("completed", said["content"][0]["text"]) == (result["finishReason"], result["text"])
-    assert 2 == result["iterations"]
-    fact = f"a task in {mode} mode, unattended: a tool round, streamed"
+    said = check_rounds([post.create for post in tape.posts], sse_responses(tape), "team_status")
+    assert ("completed", said) == (result["finishReason"], result["text"])
+    assert NUM_ROUNDS + 1 == result["iterations"]
+    fact = f"a task in {mode} mode, unattended: tool rounds, streamed"
     proven("Cline CLI", VERSION, "HTTP", fact)

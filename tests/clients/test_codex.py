@@ -6,12 +6,15 @@ Its model calls `get_goal` and nothing else: that tool has no arguments and chan
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
+from tests.clients.loop import check_rounds, sse_responses
+from tests.clients.steady import NUM_CALLS, NUM_ROUNDS
 from tests.clients.tape import Tape
 
 from turnwire.config import WebSocketConfig
@@ -88,21 +91,19 @@ async def test_codex_over_websocket(
     assert 2 == len(tape.sockets)
     for socket, reported in zip(tape.sockets, (first, second), strict=True):
         assert (socket.num_compressed > 0) is compressed
-        warm_up, question, answer = socket.creates
+        warm_up, *creates = socket.creates
         assert warm_up["generate"] is False
         assert socket.headers["authorization"] == "Bearer any"
-        ids = [response["id"] for response in socket.responses]
-        assert ids[:2] == [create["previous_response_id"] for create in (question, answer)]
-        (call,) = socket.responses[1]["output"]
-        assert "get_goal" == call["name"]
-        (output,) = answer["input"]
-        assert ("function_call_output", call["call_id"]) == (output["type"], output["call_id"])
-        (said,) = socket.responses[2]["output"]
-        assert [said["content"][0]["text"]] == messages(reported)
-        cached = socket.responses[2]["usage"]["input_tokens_details"]["cached_tokens"]
-        assert cached >= socket.responses[1]["usage"]["input_tokens"] - 16
+        said = check_rounds(creates, socket.responses[1:], "get_goal")
+        assert [said] == messages(reported)
+        parents = [response["id"] for response in socket.responses[:-1]]
+        assert parents == [create["previous_response_id"] for create in creates]
+        assert [NUM_CALLS] * NUM_ROUNDS == [len(create["input"]) for create in creates[1:]]
+        for before, after in pairwise(response["usage"] for response in socket.responses[1:]):
+            cached = after["input_tokens_details"]["cached_tokens"]
+            assert cached >= before["input_tokens"] - 16
     fact = (
-        "`exec` and `exec resume`: a warm-up each, then only what is new; a tool round; "
+        "`exec` and `exec resume`: a warm-up each, then only what is new; tool rounds; "
         "no fallback to HTTP"
     )
     transport = "WebSocket, compressed" if compressed else "WebSocket"
@@ -136,7 +137,8 @@ async def test_codex_over_http(
     )
     tape.check_clean()
     assert [] == tape.sockets
-    question, answer = (post.create for post in tape.posts)
-    assert question["input"] == answer["input"][: len(question["input"])]
-    assert 1 == len(messages(events(printed)))
-    proven("Codex CLI", VERSION, "HTTP", "a tool round, the whole conversation each time")
+    creates = [post.create for post in tape.posts]
+    assert [check_rounds(creates, sse_responses(tape), "get_goal")] == messages(events(printed))
+    for before, after in pairwise(creates):
+        assert before["input"] == after["input"][: len(before["input"])]
+    proven("Codex CLI", VERSION, "HTTP", "tool rounds, the whole conversation each time")

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import python
-from tests.clients.loop import check_told, check_websocket, ended, is_incremental, sse_responses
+from tests.clients.loop import (
+    NUM_CREATES,
+    check_told,
+    check_websocket,
+    ended,
+    is_incremental,
+    sse_responses,
+)
+from tests.clients.steady import NUM_CALLS
 from tests.clients.tape import Json, Tape
 
 VERSION = "3.52.0"
@@ -63,7 +71,7 @@ async def test_background(tape: Tape, play: Play, proven: Proven) -> None:
     printed = await play("background")
     tape.check_clean()
     resumed = [exchange for exchange in tape.exchanges if "starting_after=3" in exchange.path]
-    assert 4 == len(tape.posts) == len(resumed)
+    assert NUM_CREATES == len(tape.posts) == len(resumed)
     check_told([ended(exchange) for exchange in resumed], printed)
     fact = "`background` streams, left and resumed with `starting_after`: tool rounds in two turns"
     proven("openai-python", VERSION, "HTTP", fact)
@@ -74,6 +82,6 @@ async def test_conversation(tape: Tape, play: Play, proven: Proven) -> None:
     printed = await play("conversation")
     tape.check_clean()
     check_told(bodies(tape), printed)
-    assert {1} == {len(post.create["input"]) for post in tape.posts}
+    assert {1, NUM_CALLS} == {len(post.create["input"]) for post in tape.posts}
     fact = "`conversations`: tool rounds in two turns, kept, listed and deleted"
     proven("openai-python", VERSION, "HTTP", fact)

@@ -7,10 +7,12 @@ could change something is denied besides.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 from tests.clients.conftest import Program, Proven
 from tests.clients.install import npm
+from tests.clients.loop import check_rounds
 from tests.clients.tape import Tape
 
 VERSION = "1.18.33"
@@ -41,7 +43,7 @@ def environment(tape: Tape) -> dict[str, str]:
 
 
 async def test_opencode(tape: Tape, program: Program, proven: Proven, tmp_path: Path) -> None:
-    """A run with a round of `todowrite` goes over one WebSocket; only the title is posted."""
+    """A run with rounds of `todowrite` goes over one WebSocket; only the title is posted."""
     modules = npm("opencode", [f"opencode-linux-x64@{VERSION}"]) / "node_modules"
     binary = modules / "opencode-linux-x64" / "bin" / "opencode"
     # A key in its configuration would do for HTTP; for WebSockets it wants to be logged in.
@@ -51,18 +53,14 @@ async def test_opencode(tape: Tape, program: Program, proven: Proven, tmp_path: 
     printed = await program([binary, "run", "--format", "json", "Plan the day."], environment(tape))
     tape.check_clean()
     (socket,) = tape.sockets
-    question, answer = socket.creates
-    (call,) = socket.responses[0]["output"]
-    assert ("function_call", "todowrite") == (call["type"], call["name"])
-    outputs = [item for item in answer["input"] if item.get("type") == "function_call_output"]
-    assert [call["call_id"]] == [item["call_id"] for item in outputs]
-    assert question["input"] == answer["input"][: len(question["input"])]
-    (said,) = socket.responses[1]["output"]
+    said = check_rounds(socket.creates, socket.responses, "todowrite")
+    for before, after in pairwise(socket.creates):
+        assert before["input"] == after["input"][: len(before["input"])]
     texts = [
         event["part"]["text"]
         for event in map(json.loads, printed.splitlines())
         if event["type"] == "text"
     ]
-    assert [said["content"][0]["text"].strip()] == [text.strip() for text in texts]
-    fact = "`run`: a tool round on one connection; only the title is posted over HTTP"
+    assert [said.strip()] == [text.strip() for text in texts]
+    fact = "`run`: tool rounds on one connection; only the title is posted over HTTP"
     proven("opencode", VERSION, "WebSocket", fact)

@@ -385,6 +385,23 @@ async def test_wrong_addresses(
     await still_serves(http)
 
 
+@pytest.mark.parametrize(
+    ("path", "direction"),
+    [
+        ("/v1/chat/completions", "This server has the Responses API: POST to /v1/responses."),
+        ("/responses", "The base address of this API ends in /v1."),
+        ("/v1/embeddings", ""),
+    ],
+)
+async def test_who_took_a_wrong_turn_is_told_the_way(
+    http: HttpConnection, path: str, direction: str
+) -> None:
+    """A client of another API, or without `/v1` in its base address, learns what to change."""
+    answer = await http.request("POST", path, b"{}")
+    expected = f"Unknown request URL: POST {path}. {direction}".rstrip()
+    assert (404, expected) == (answer.status, answer.json()["error"]["message"])
+
+
 async def test_a_body_that_is_too_large(tmp_path: Path) -> None:
     """A body above the limit is a 413, whether its size is announced or shows on the way."""
     async with serving(config(tmp_path, max_body_bytes=4096)) as server, bystander(server):

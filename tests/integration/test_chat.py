@@ -218,8 +218,12 @@ def test_a_server_that_restarts_is_talked_to_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["--url", "http://127.0.0.1:1"], 1, "refused. Is `turnwire serve` running there?"),
-        (["--url", "nonsense"], 1, "'nonsense' is no address of a server"),
+        (
+            ["--url", "http://127.0.0.1:1"],
+            1,
+            "Cannot reach http://127.0.0.1:1: Connection refused. Is `turnwire serve` running",
+        ),
+        (["--url", "127.0.0.1:1"], 2, "'127.0.0.1:1' is not the address of a server, like http"),
         (["--effort", "huge"], 2, "there is no effort 'huge'"),
         (["--config", "/nowhere.toml"], 2, "Cannot read the configuration file"),
         (["--serve", "nothing"], 2, "expected FILE.gguf"),
@@ -242,7 +246,7 @@ def test_what_is_in_the_way_is_said(
 
 
 def test_questions_come_through_a_pipe(tmp_path: Path) -> None:
-    """A script may ask too: one question a line."""
+    """A script may ask too, one question a line; on standard output are the answers alone."""
     ended = subprocess.run(
         [*COMMAND, "chat", "--model", "sim"],
         env=environment(tmp_path),
@@ -251,5 +255,7 @@ def test_questions_come_through_a_pipe(tmp_path: Path) -> None:
         input="Hello\nAnd?\n",
         timeout=PATIENCE_SEC,
     )
-    assert (0, "") == (ended.returncode, ended.stderr)
-    assert 2 == ended.stdout.count(" tokens in (")
+    assert (0, 2) == (ended.returncode, len(ended.stderr.splitlines()))
+    assert 2 == ended.stderr.count(" tokens in (")
+    assert ended.stdout.strip()
+    assert [] == [words for words in (" tokens in (", "/help", "> ") if words in ended.stdout]

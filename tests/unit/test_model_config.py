@@ -157,7 +157,14 @@ def test_a_model_on_the_command_line(
     assert 1 == told.server.port
 
 
-@pytest.mark.parametrize("text", ["", "model", "hf:o/n", "=x.gguf.bin"])
+def test_a_model_of_another_server_on_the_command_line() -> None:
+    """A name and the address of a server with chat completions need no file and no engine."""
+    told = load(None, HOME, {"model": ["qwen3:8b=http://127.0.0.1:11434/v1"]})
+    assert {"qwen3:8b": ChatModelConfig(base_url="http://127.0.0.1:11434/v1")} == told.model
+    assert {} == told.engine
+
+
+@pytest.mark.parametrize("text", ["", "model", "hf:o/n", "=x.gguf.bin", "http://127.0.0.1/v1"])
 def test_no_model_on_the_command_line(text: str) -> None:
     """What is neither a file nor a name of the hub is refused with what would be."""
     with pytest.raises(ConfigError, match=r"FILE\.gguf"):

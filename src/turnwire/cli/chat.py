@@ -102,12 +102,16 @@ class _Terminal:
         self._models: Final = models
         self._config: Final = config
         self._console: Final = console
+        # What the model did not say stays out of a file or a pipe.
+        self._aside: Final = Console(highlight=False, soft_wrap=True, stderr=True)
+        self._typed: Final = sys.stdin.isatty()
 
     def talk(self) -> None:
         """Read, ask and show, until there is no more to read."""
-        with suppress(ImportError):
-            import readline  # noqa: F401 - lines can then be edited and called back
-        self._show(Piece(f"{self._chat.model}; /help says what else there is\n", "note"))
+        if self._typed:
+            with suppress(ImportError):
+                import readline  # noqa: F401 - lines can then be edited and called back
+            self._show(Piece(f"{self._chat.model}; /help says what else there is\n", "note"))
         while (text := self._read()) is not None:
             if text.startswith("/"):
                 if not self._command(*text[1:].split(maxsplit=1)):
@@ -120,14 +124,16 @@ class _Terminal:
         lines: list[str] = []
         block = False
         while True:
+            prompt = "... " if lines or block else "> "
             try:
-                line = input("... " if lines or block else "> ")
+                line = input(prompt if self._typed else "")
             except KeyboardInterrupt:
                 self._show(Piece("\nCtrl-D leaves\n", "note"))
                 return ""
             except EOFError:
                 if not lines:
-                    self._show(Piece("\n", "note"))
+                    if self._typed:
+                        self._show(Piece("\n", "note"))
                     return None
                 return "\n".join(lines)
             if line.strip() == BLOCK:
@@ -207,8 +213,9 @@ class _Terminal:
 
     def _show(self, *pieces: Piece) -> None:
         for piece in pieces:
-            self._console.print(Text(piece.text, style=STYLES[piece.tone]), end="")
-        sys.stdout.flush()
+            console = self._aside if piece.tone in ("note", "fault") else self._console
+            console.print(Text(piece.text, style=STYLES[piece.tone]), end="")
+            console.file.flush()
 
 
 def _fail(message: str, code: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import queue
 import threading
 from collections.abc import Coroutine
@@ -20,9 +19,11 @@ from typing import Any, Final, TypeVar
 import aiohttp
 from msgspec import structs
 
+from turnwire.cli.connect import base_url
 from turnwire.cli.download_bar import DownloadBar
 from turnwire.config import Config, KeyConfig, StoreConfig
 from turnwire.errors import TurnwireError
+from turnwire.server.listening import reason_of
 
 __all__ = ["Event", "Link", "LinkError", "Lost"]
 
@@ -55,9 +56,12 @@ class Link:
             key: For that server.
             config: For one that is run here: its models. It stores nothing, and listens on a
                 port of loopback that takes one key, which is told to nobody.
+
+        Raises:
+            ConfigError: `url` is no address.
         """
         self.events: Final[queue.SimpleQueue[Event]] = queue.SimpleQueue()
-        self._url = url.rstrip("/").removesuffix("/v1") if url is not None else None
+        self._url = base_url(url).removesuffix("/v1") if url is not None else None
         self._key = key
         self._config = config
         self._loop = asyncio.new_event_loop()
@@ -144,16 +148,12 @@ class Link:
             socket = await self._session.ws_connect(url, heartbeat=PING_SEC, max_msg_size=0)
         except aiohttp.WSServerHandshakeError as error:
             raise LinkError(_refusal(error.status, url)) from error
-        except aiohttp.ClientConnectorError as error:
+        except OSError as error:  # TimeoutError, and most of aiohttp's, are too
             raise LinkError(
-                f"Cannot reach {url}: {_reason(error.os_error)}. Is `turnwire serve` running there?"
+                f"Cannot reach {self._url}: {reason_of(error)}. Is `turnwire serve` running there?"
             ) from error
-        except aiohttp.InvalidURL as error:
-            raise LinkError(
-                f"{self._url!r} is no address of a server; one is http://127.0.0.1:8787."
-            ) from error
-        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-            raise LinkError(f"Cannot reach {url}: {str(error) or type(error).__name__}.") from error
+        except (aiohttp.ClientError, ValueError) as error:
+            raise LinkError(f"Cannot reach {self._url}: {error}.") from error
         self._socket = socket
         self._reader = asyncio.create_task(self._read(socket), name="link-reader")
 
@@ -203,13 +203,6 @@ def _private(config: Config, key: str) -> Config:
         keys=(KeyConfig(owner="local", key=key),),
         store=StoreConfig(kind="memory"),
     )
-
-
-def _reason(error: OSError) -> str:
-    """The system's own words, without what the library puts in their place."""
-    if error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return error.strerror or type(error).__name__  # a name that cannot be found, say
 
 
 def _refusal(status: int, url: str) -> str:

@@ -28,6 +28,7 @@ __all__ = ["CLIENTS", "Recipe", "base_url", "merged_json", "recipe", "run", "wit
 
 BEGIN: Final = "# >>> turnwire connect: changes in here are lost the next time"
 END: Final = "# <<< turnwire connect"
+KEY_NOTE: Final = "The key is one of the server's; any word will do where it has none."
 
 Json = dict[str, Any]
 
@@ -80,7 +81,7 @@ def with_block(text: str, block: str) -> str:
         before, after = text[:begin], text[end + len(END) :].removeprefix("\n")
         joint = ""
     else:
-        raise ConfigError("the marks of our block are incomplete; remove them")
+        raise ConfigError("the marks of our block are incomplete")
     made = before + ours + joint + after
     try:
         theirs = tomllib.loads(before + after)
@@ -89,7 +90,7 @@ def with_block(text: str, block: str) -> str:
         raise ConfigError(f"our keys do not fit in: {error}") from error
     # If our keys had landed in a table of theirs, or the other way round, this would differ.
     if both != _merge(theirs, tomllib.loads(block)):
-        raise ConfigError("it sets what we would set; change it by hand")
+        raise ConfigError("it sets what we would set")
     return made
 
 
@@ -102,9 +103,9 @@ def merged_json(text: str, ours: Json) -> str:
     try:
         theirs = json.loads(text or "{}")
     except ValueError as error:
-        raise ConfigError(f"not JSON that we can change: {error}") from error
+        raise ConfigError(f"it is not plain JSON ({error})") from error
     if not isinstance(theirs, dict):
-        raise ConfigError("not a JSON object")
+        raise ConfigError("it is not a JSON object")
     made = _merge(theirs, ours)
     return text if made == theirs else json.dumps(made, indent=2, ensure_ascii=False) + "\n"
 
@@ -167,14 +168,15 @@ def _opencode(base: str, model: str, env: Mapping[str, str]) -> Recipe:
     provider = {"options": {"baseURL": base}, "models": {model: {"name": model, "tool_call": True}}}
     ours: Json = {"model": name, "small_model": name, "provider": {"openai": provider}}
     above = env.get("XDG_CONFIG_HOME")
-    folder = Path(above) if above else _home(env) / ".config"
+    folder = (Path(above) if above else _home(env) / ".config") / "opencode"
+    commented = folder / "opencode.jsonc"  # it reads both, this one last
     return Recipe(
         text=json.dumps(ours, indent=2, ensure_ascii=False) + "\n",
         then=(
             "Then: opencode auth login (provider OpenAI, an API key), and\n"
             "OPENCODE_EXPERIMENTAL_WEBSOCKETS=true opencode"
         ),
-        path=folder / "opencode" / "opencode.json",
+        path=commented if commented.exists() else folder / "opencode.json",
         change=lambda text: merged_json(text, ours),
     )
 
@@ -309,7 +311,7 @@ def run(client: str, *, url: str, model: str, write: bool, env: Mapping[str, str
         else:
             typer.echo(found.text, nl=False)
         # Not on standard output, which may go into a file.
-        typer.echo(f"\n{found.then}", err=True)
+        typer.echo(f"\n{found.then}\n{KEY_NOTE}", err=True)
     except (ConfigError, OSError, UnicodeDecodeError) as error:
         typer.echo(f"turnwire: {' '.join(str(error).split())}", err=True)
         return 2
@@ -327,7 +329,9 @@ def _write(client: str, found: Recipe) -> None:
     try:
         new = found.change(old)
     except ConfigError as error:
-        raise ConfigError(f"{path} was left as it is: {error}") from error
+        raise ConfigError(
+            f"{path} was left as it is: {error}. Leave out --write to see what belongs there."
+        ) from error
     if new == old:
         typer.echo(f"{path} is as it should be.")
         return

@@ -19,6 +19,7 @@ from turnwire.cli.doctor_models import examine_models
 from turnwire.cli.finding import Finding, State
 from turnwire.config import Config, faults, load
 from turnwire.errors import ConfigError
+from turnwire.server.listening import reason_of
 from turnwire.telemetry import logs
 
 __all__ = ["run"]
@@ -134,7 +135,7 @@ def _address(config: Config) -> Finding:
             return Finding(
                 what="address",
                 state="note",
-                text=f"{host}:{port} cannot be listened on: {error.strerror or error}",
+                text=f"{host}:{port} cannot be listened on: {reason_of(error)}",
                 mend="If that is this server, which runs already, all is well. Otherwise stop "
                 "what listens there, or choose another server.port.",
             )

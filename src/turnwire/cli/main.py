@@ -17,6 +17,9 @@ app = typer.Typer(
     help="A self-hosted server of the OpenAI Responses API with WebSocket mode.",
     no_args_is_help=True,
     add_completion=False,
+    # Plain text: it is the same in a pipe, and what stands in brackets is not taken for markup.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     # A traceback with local variables could print keys.
     pretty_exceptions_show_locals=False,
 )
@@ -43,29 +46,37 @@ def options(
 @app.command()
 def serve(
     config: Annotated[
-        Path | None, typer.Option(help="TOML file; TURNWIRE_CONFIG if not given.")
+        Path | None, typer.Option(metavar="FILE", help="TOML file. [default: $TURNWIRE_CONFIG]")
     ] = None,
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1]")
+        str | None, typer.Option(metavar="ADDRESS", help="Where to listen. [default: 127.0.0.1]")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="TCP port; 0 for any free one. [default: 8787]")
+        int | None,
+        typer.Option(
+            metavar="N", min=0, max=65535, help="TCP port; 0 for any free one. [default: 8787]"
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Database and sealing key. [default: ~/.local/share/turnwire]"),
+        typer.Option(
+            metavar="DIR", help="Database and sealing key. [default: ~/.local/share/turnwire]"
+        ),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes that share the port. [default: 1]")
+        int | None,
+        typer.Option(metavar="N", min=1, help="Processes that share the port. [default: 1]"),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            help="FILE.gguf or hf:OWNER/NAME/FILE.gguf, perhaps after NAME=; more than once."
+            metavar="MODEL",
+            help="[NAME=]FILE.gguf, [NAME=]hf:OWNER/NAME/FILE.gguf, or NAME=URL of a server with "
+            "chat completions; may be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Serve the API until SIGTERM or Ctrl-C, then let running responses end."""
+    """Serve the API until Ctrl-C or SIGTERM."""
     from turnwire.cli.serve import run
 
     flags = {
@@ -79,52 +90,32 @@ def serve(
 
 
 @app.command()
-def demo(
-    turns: Annotated[int, typer.Option(min=1, help="Tool calls in the agent loop.")] = 20,
-    model: Annotated[str, typer.Option(help="Simulated model to drive.")] = "sim-1000",
-    rounds: Annotated[int, typer.Option(min=1, help="How often to play each side.")] = 3,
-    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
-) -> None:
-    """Drive one agent loop over HTTP and over WebSocket, and compare them."""
-    from turnwire.cli.demo import run
-
-    raise typer.Exit(run(turns=turns, model=model, rounds=rounds, as_json=json))
-
-
-@app.command()
-def connect(
-    client: Annotated[
-        str,
-        typer.Argument(
-            help="codex, ai-sdk, cline, opencode, agents, openai-python or openai-node."
-        ),
-    ],
-    url: Annotated[str, typer.Option(help="Address of the server.")] = "http://127.0.0.1:8787",
-    model: Annotated[str, typer.Option(help="Model that the client is to use.")] = "sim-1000",
-    write: Annotated[
-        bool, typer.Option("--write", help="Change the client's own file; show the change.")
-    ] = False,
-) -> None:
-    """Print what points a client at a server, or write it into the client's file."""
-    from turnwire.cli.connect import run
-
-    raise typer.Exit(run(client, url=url, model=model, write=write, env=os.environ))
-
-
-@app.command()
 def chat(
     model: Annotated[
-        str | None, typer.Option(help="Who to ask. [default: the first there is]")
+        str | None, typer.Option(metavar="NAME", help="Who to ask. [default: the first there is]")
     ] = None,
     url: Annotated[
         str | None,
-        typer.Option(help="A server that runs; its key in TURNWIRE_KEY. [default: one of its own]"),
+        typer.Option(
+            metavar="URL",
+            help="A server that runs; its key in TURNWIRE_KEY. [default: one of its own]",
+        ),
     ] = None,
-    effort: Annotated[str | None, typer.Option(help="How hard it is to think.")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file for a server of its own.")] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help="How hard it is to think. [default: its own way]"),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="TOML file for a server of its own. [default: $TURNWIRE_CONFIG]"
+        ),
+    ] = None,
     serve: Annotated[
         list[str] | None,
-        typer.Option("--serve", help="FILE.gguf or hf:OWNER/NAME/FILE.gguf for one of its own."),
+        typer.Option(
+            "--serve", metavar="MODEL", help="A model for a server of its own, as serve --model."
+        ),
     ] = None,
 ) -> None:
     """Talk to a model in the terminal."""
@@ -136,20 +127,67 @@ def chat(
 
 
 @app.command()
+def connect(
+    client: Annotated[
+        str,
+        typer.Argument(
+            metavar="CLIENT",
+            help="codex, ai-sdk, cline, opencode, agents, openai-python or openai-node.",
+        ),
+    ],
+    url: Annotated[
+        str, typer.Option(metavar="URL", help="Address of the server.")
+    ] = "http://127.0.0.1:8787",
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Model that the client is to use.")
+    ] = "sim-1000",
+    write: Annotated[
+        bool, typer.Option("--write", help="Change the client's own file; show the change.")
+    ] = False,
+) -> None:
+    """Show what points a client at a server."""
+    from turnwire.cli.connect import run
+
+    raise typer.Exit(run(client, url=url, model=model, write=write, env=os.environ))
+
+
+@app.command()
 def doctor(
     config: Annotated[
-        Path | None, typer.Option(help="TOML file; TURNWIRE_CONFIG if not given.")
+        Path | None, typer.Option(metavar="FILE", help="TOML file. [default: $TURNWIRE_CONFIG]")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help="As for serve: FILE.gguf or hf:OWNER/NAME/FILE.gguf.")
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="A model beside those of the file, as serve --model."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds for each model.")] = 120.0,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.1, help="For each model.")
+    ] = 120.0,
     json: Annotated[bool, typer.Option("--json", help="One finding a line, as JSON.")] = False,
 ) -> None:
-    """Look whether everything that the configuration needs is there and works."""
+    """Look whether configuration and models work."""
     from turnwire.cli.doctor import run
 
     raise typer.Exit(run(config, os.environ, given=model or [], timeout_sec=timeout, as_json=json))
+
+
+@app.command()
+def demo(
+    turns: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Tool calls in the agent loop.")
+    ] = 20,
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="Simulated model to drive.")
+    ] = "sim-1000",
+    rounds: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How often to play each side.")
+    ] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
+) -> None:
+    """Compare an agent loop over HTTP and WebSocket."""
+    from turnwire.cli.demo import run
+
+    raise typer.Exit(run(turns=turns, model=model, rounds=rounds, as_json=json))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def run(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) 
         config = load(path, env, flags)
         # Here, because importing the server takes longer than refusing a wrong flag.
         from turnwire.cli.download_bar import DownloadBar
-        from turnwire.server.app import run as serve
+        from turnwire.server.process import run as serve
 
         with DownloadBar() as bar:
             serve(config, bar)

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import shutil
-import signal
 import socket
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from pathlib import Path
-from tempfile import mkdtemp
 from typing import Final
 
-import uvloop
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
@@ -25,8 +17,7 @@ from turnwire.config import Config
 from turnwire.context.known import KnownContexts
 from turnwire.context.recent import RecentContexts
 from turnwire.conversations.keeper import Conversations
-from turnwire.engines.sim import SIM_PROFILES
-from turnwire.errors import ConfigError, Overloaded, TooManyRequests, UpgradeRequired
+from turnwire.errors import Overloaded, TooManyRequests, UpgradeRequired
 from turnwire.history import History
 from turnwire.hub import Progress
 from turnwire.models.base import Model
@@ -42,8 +33,8 @@ from turnwire.server.conversations import ConversationApi
 from turnwire.server.cors import Cors
 from turnwire.server.counting import CountingApi
 from turnwire.server.faults import fault_middleware, stamp_prepared
-from turnwire.server.heap import settle_heap
 from turnwire.server.http import CreatingApi
+from turnwire.server.listening import listening_on
 from turnwire.server.local import local_guard
 from turnwire.server.models import ModelsApi
 from turnwire.server.offered import offered
@@ -65,7 +56,7 @@ from turnwire.telemetry.gathered import gathered
 from turnwire.telemetry.metrics import CONTENT_TYPE, Metrics
 from turnwire.turn import Turns
 
-__all__ = ["Server", "run", "serve"]
+__all__ = ["Server", "serve"]
 
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
@@ -209,6 +200,11 @@ class Server:
             StoreError: the store failed.
         """
         await self._background.recover()
+
+    @property
+    def num_running(self) -> int:
+        """Responses that run now."""
+        return len(self._turns.running)
 
     async def drain(self) -> None:
         """End what runs and close what is open, within the configured time; see `shutdown`."""
@@ -354,11 +350,15 @@ async def serve(
         ConfigError: the configuration names something that is not there.
         EngineUnavailable, HubError: an engine, or a model's file.
         StoreError: the store cannot be opened.
-        OSError: the address cannot be listened on.
+        AddressUnavailable: the address cannot be listened on.
     """
     logs.configure_if_not()
-    chosen = list(models) if models is not None else await offered(config, progress)
-    store = await _store(config)
+    store = await _store(config)  # first: a folder that cannot be written is seen at once
+    try:
+        chosen = list(models) if models is not None else await offered(config, progress)
+    except BaseException:
+        await store.aclose()
+        raise
     server = Server(config, chosen, store, store.conversations, workers)
     # `handler_cancellation`: when a client goes away its turn is cancelled, and the engine freed.
     runner = Runner(
@@ -371,12 +371,12 @@ async def serve(
     await runner.setup()
     try:
         await server.recover()
-        site: web.BaseSite
         if listener is not None:
-            site = web.SockSite(runner, listener, backlog=1024)
+            await web.SockSite(runner, listener, backlog=1024).start()
         else:
-            site = web.TCPSite(runner, config.server.host, config.server.port, backlog=1024)
-        await site.start()
+            told = config.server
+            with listening_on(told.host, told.port):
+                await web.TCPSite(runner, told.host, told.port, backlog=1024).start()
         host, port = runner.addresses[0][:2]
         server.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         if workers.count > 1:
@@ -389,105 +389,3 @@ async def serve(
             beat.cancel()
     finally:
         await runner.cleanup()
-
-
-async def _serve_until_told(
-    config: Config,
-    listener: socket.socket | None,
-    workers: Workers = ALONE,
-    progress: Progress | None = None,
-) -> None:
-    loop = asyncio.get_running_loop()
-    told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    async with serve(config, listener=listener, workers=workers, progress=progress) as server:
-        settle_heap()
-        if config.server.workers == 1:
-            _announce(server.url, server.registry.names())
-        await told.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # The second signal does not wait for anything.
-            loop.add_signal_handler(number, os._exit, 1)
-
-
-def _announce(url: str, models: Iterable[str]) -> None:
-    """Print the one line that says the server is ready."""
-    print(f"Turnwire is ready at {url}/v1 (models: {', '.join(models)})", flush=True)
-
-
-def run(config: Config, progress: Progress | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain.
-
-    Args:
-        config: What to serve.
-        progress: As for `serve`.
-
-    Raises:
-        ConfigError, StoreError, OSError: as `serve`.
-    """
-    logs.configure(config.logging.level, config.logging.format)
-    if config.server.workers > 1:
-        _run_workers(config)
-    else:
-        uvloop.run(_serve_until_told(config, None, progress=progress))
-
-
-def _run_workers(config: Config) -> None:
-    """Fork workers that share the port; end when told, or when one of them dies."""
-    # Not in the data directory: the path of a socket may have 107 bytes.
-    folder = Path(mkdtemp(prefix="turnwire-"))
-    parent = os.getpid()
-    try:
-        _fork_workers(config, folder)
-    finally:
-        if os.getpid() == parent:  # a worker that fails comes this way too
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fork_workers(config: Config, folder: Path) -> None:
-    listeners = [_listen(config.server.host, config.server.port)]
-    port = listeners[0].getsockname()[1]
-    while len(listeners) < config.server.workers:
-        listeners.append(_listen(config.server.host, port))
-    children = set()
-    for index, listener in enumerate(listeners):
-        child = os.fork()
-        if child == 0:
-            workers = Workers(index, len(listeners), folder)
-            with contextlib.suppress(KeyboardInterrupt):
-                uvloop.run(_serve_until_told(config, listener, workers))
-            sys.stdout.flush()
-            os._exit(0)
-        children.add(child)
-    for listener in listeners:
-        listener.close()
-
-    def pass_on(number: int, frame: object) -> None:
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, number)
-
-    signal.signal(signal.SIGTERM, pass_on)
-    signal.signal(signal.SIGINT, pass_on)
-    shipped = SIM_PROFILES if config.models.embedded is None else config.models.embedded
-    _announce(f"http://{config.server.host}:{port}", [*config.model, *shipped])
-    failed = False
-    while children:
-        child, status = os.wait()
-        children.discard(child)
-        if status != 0 and not failed:
-            failed = True
-            pass_on(signal.SIGTERM, None)
-    if failed:
-        raise ConfigError("A worker ended with an error; its own lines above say why.")
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((host, port))
-    listener.setblocking(False)
-    return listener

@@ -21,6 +21,7 @@ log = get_logger()
 
 BEGAN: Final = web.RequestKey("began", float)
 OPENAI_VERSION: Final = "2020-10-01"
+ROOTS: Final = ("/responses", "/models", "/conversations")
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log could show it
 
 
@@ -77,7 +78,8 @@ def _is_gone(request: web.Request) -> bool:
 
 def _translate(request: web.Request, refusal: web.HTTPException) -> web.StreamResponse:
     if refusal.status == 404:
-        return answer(NotFound(f"Unknown request URL: {request.method} {request.path}."))
+        where = f"{request.method} {request.path}"
+        return answer(NotFound(f"Unknown request URL: {where}.{_direction(request.path)}"))
     if refusal.status == 405:
         body = answer(
             InvalidRequest(
@@ -92,6 +94,15 @@ def _translate(request: web.Request, refusal: web.HTTPException) -> web.StreamRe
     body = answer(InvalidRequest(refusal.reason, code="invalid_request"))
     body.set_status(refusal.status)
     return body
+
+
+def _direction(path: str) -> str:
+    """The way, for clients that were pointed at this server with the wrong address or API."""
+    if path.endswith("/completions"):
+        return " This server has the Responses API: POST to /v1/responses."
+    if path.startswith(ROOTS):
+        return " The base address of this API ends in /v1."
+    return ""
 
 
 def stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:

@@ -70,6 +70,11 @@ async def offered(config: Config, progress: Progress | None = None) -> list[Mode
         ConfigError, EngineUnavailable, HubError: one cannot be had, and which.
     """
     shipped = embedded(config)
+    if not config.model and not shipped:
+        raise ConfigError(
+            "There is no model to serve. Add a [model.NAME], name a file with --model, or leave "
+            "models.embedded out."
+        )
     building = builder(config, progress)
     built: list[Model | Offer] = []
     try:

@@ -1,11 +1,11 @@
 // The Vercel AI SDK: two questions of one conversation, with a tool.
-// Arguments: base address; `websocket` or `http`; `true` or `false`, whether to store.
+// Arguments: base address; `websocket` or `http`; `true` or `false`, whether to store; the model.
 import { createOpenAI } from '@ai-sdk/openai';
 import { createWebSocketFetch } from '@vercel/ai-sdk-openai-websocket-fetch';
 import { isStepCount, streamText, tool } from 'ai';
 import { z } from 'zod';
 
-const [base, transport, store] = process.argv.slice(2);
+const [base, transport, store, model = 'sim'] = process.argv.slice(2);
 const webSocketFetch = createWebSocketFetch({ url: `${base.replace('http', 'ws')}/responses` });
 const openai = createOpenAI({
   baseURL: base,
@@ -24,25 +24,31 @@ const weather = tool({
   },
 });
 
+let failure;
 const answers = [];
 const messages = [];
 for (const question of ['Where is it warm?', 'And where is it cold?']) {
   messages.push({ role: 'user', content: question });
   const result = streamText({
-    model: openai('sim'),
+    model: openai(model),
     instructions: 'You know the weather.',
     messages,
     tools: { weather },
     providerOptions: { openai: { store: store === 'true' } },
     stopWhen: isStepCount(4),
     onError: ({ error }) => {
-      throw error;
+      failure ??= error;
     },
   });
   let streamed = '';
   for await (const piece of result.textStream) streamed += piece;
+  if (failure) break;
   answers.push(streamed);
   messages.push(...(await result.response).messages);
 }
 webSocketFetch.close();
+if (failure) {
+  console.error(failure.message);
+  process.exit(1);
+}
 console.log(JSON.stringify({ answers, calls }));

@@ -1,6 +1,6 @@
 """openai-python, every way it has to hold a conversation: two questions, with a tool.
 
-Arguments: base address; `websocket`, `http`, `background` or `conversation`.
+Arguments: base address; `websocket`, `restart`, `refused`, `http`, `background` or `conversation`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from openai.lib.responses_websocket import (
     AsyncResponsesWebSocketSession,
     ResponsesWebSocketLimits,
 )
+from websockets.exceptions import ConnectionClosed
 
 Json = dict[str, Any]
 
@@ -90,6 +91,48 @@ async def over_websocket(client: AsyncOpenAI) -> Json:
         return await converse(ask)
 
 
+async def respond(connection: Any, **create: Any) -> Any:
+    """One response on the default lane."""
+    await connection.response.create(**create)
+    async for event in connection:
+        if event.type == "response.completed":
+            return event.response
+        if event.type in ("error", "response.failed", "response.incomplete"):
+            return event
+    raise AssertionError("the connection ended")
+
+
+async def over_a_restart(client: AsyncOpenAI) -> Json:
+    """Stored responses go on from where they were on a new connection, if the old one is lost."""
+    connection = await client.responses.connect().enter()
+    parent: str | None = None
+
+    async def ask(new: list[Json]) -> Any:
+        nonlocal connection, parent
+        create = {"input": new, "previous_response_id": parent, **SETTINGS}
+        try:
+            response = await respond(connection, **create)
+        except ConnectionClosed as closed:
+            if closed.rcvd is None or closed.rcvd.code != 1012:
+                raise
+            connection = await client.responses.connect().enter()
+            response = await respond(connection, **create)
+        parent = response.id
+        return response
+
+    told = await converse(ask)
+    await connection.close()
+    return told
+
+
+async def refused(client: AsyncOpenAI) -> Json:
+    """A model that there is not is an error event, and the connection goes on."""
+    async with client.responses.connect() as connection:
+        refusal = await respond(connection, model="nobody", input="Hello")
+        response = await respond(connection, model="sim", input="Hello")
+    return {"error": refusal.to_dict(), "answer": response.output_text}
+
+
 async def over_http(client: AsyncOpenAI) -> Json:
     """Through the stream helper, which accumulates what comes; all is sent every time."""
     responses: Any = client.responses
@@ -161,6 +204,8 @@ async def main(base_url: str, way: str) -> None:
     """Ask and print."""
     ways: dict[str, Callable[[AsyncOpenAI], Awaitable[Json]]] = {
         "websocket": over_websocket,
+        "restart": over_a_restart,
+        "refused": refused,
         "http": over_http,
         "background": in_background,
         "conversation": in_a_conversation,

@@ -37,7 +37,10 @@ from pipecat.services.openai.responses.llm import (  # type: ignore[import-not-f
 )
 from pipecat.workers.runner import WorkerRunner  # type: ignore[import-not-found]
 
-LONG = {"sim.output_tokens": "1000000"}
+# It notes the result of a call right behind the call. So after several calls at once its
+# conversation is another than the server's, and it sends all of it.
+SINGLE = {"metadata": {"sim.parallel_calls": "1"}}
+LONG = {"metadata": {"sim.output_tokens": "1000000"}, "tool_choice": "none"}
 calls: list[dict[str, str]] = []
 
 
@@ -98,11 +101,12 @@ async def main(base_url: str) -> None:
         return await listener.said.get()
 
     async def ask() -> list[str]:
+        model._settings.extra = SINGLE
         answers = [await say("Where is it warm?")]
-        model._settings.extra = {"metadata": LONG, "tool_choice": "none"}
+        model._settings.extra = LONG
         listener.interrupts = True
         assert "" == await say("Tell me everything.")
-        model._settings.extra = {}
+        model._settings.extra = SINGLE
         answers.append(await say("And where is it cold?"))
         await worker.queue_frame(EndFrame())
         return answers

@@ -219,6 +219,25 @@ def test_opencode_keeps_other_providers(tmp_path: Path) -> None:
     assert {"a": 1, "baseURL": f"{URL}/v1"} == written["provider"]["openai"]["options"]
 
 
+def test_opencode_with_comments_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of its two files it obeys the one that may have comments, and those would be lost."""
+    path = tmp_path / "opencode" / "opencode.jsonc"
+    path.parent.mkdir()
+    env = {"XDG_CONFIG_HOME": str(tmp_path)}
+    path.write_text('{"theme": "x" /* mine */}')
+    assert 2 == run("opencode", url=URL, model="sim", write=True, env=env)
+    assert "Leave out --write to see what belongs there." in capsys.readouterr().err
+    assert ('{"theme": "x" /* mine */}', [path]) == (path.read_text(), list(path.parent.iterdir()))
+    path.write_text('{"theme": "x"}')
+    assert 0 == run("opencode", url=URL, model="sim", write=True, env=env)
+    assert ("x", "openai/sim") == tuple(
+        json.loads(path.read_text())[key] for key in ("theme", "model")
+    )
+    assert not path.with_suffix(".json").exists()
+
+
 @pytest.mark.parametrize(
     ("client", "url", "write", "reason"),
     [

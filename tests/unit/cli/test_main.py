@@ -43,6 +43,25 @@ def test_help_names_every_command(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("command", "defaults"),
+    [
+        ("serve", ["127.0.0.1", "8787", "~/.local/share/turnwire", "1", "$TURNWIRE_CONFIG"]),
+        ("chat", ["the first there is", "one of its own", "its own way", "$TURNWIRE_CONFIG"]),
+        ("connect", ["http://127.0.0.1:8787", "sim-1000"]),
+        ("doctor", ["$TURNWIRE_CONFIG", "120.0"]),
+        ("demo", ["20", "sim-1000", "3"]),
+    ],
+)
+def test_help_shows_every_default(command: str, defaults: list[str]) -> None:
+    """What an option is when it is not given stands in the help, in 80 columns of plain text."""
+    told = RUNNER.invoke(app, [command, "-h"], terminal_width=80, color=True)
+    words = " ".join(told.output.split())
+    assert [] == [text for text in defaults if f"[default: {text}" not in words]
+    assert "\x1b" not in told.output
+    assert 80 >= max(map(len, told.output.splitlines()))
+
+
+@pytest.mark.parametrize(
     ("arguments", "config", "flags"),
     [
         ([], None, dict.fromkeys(("host", "port", "data_dir", "workers", "model"))),
@@ -110,10 +129,10 @@ def test_demo_passes_its_options(
 
 def test_a_config_error_is_one_line_and_exit_2(monkeypatch: pytest.MonkeyPatch) -> None:
     """An address others can reach is refused without keys, on one line that says what to do."""
-    module = ModuleType("turnwire.server.app")
+    module = ModuleType("turnwire.server.process")
     started: list[Config] = []
     monkeypatch.setattr(module, "run", started.append, raising=False)
-    monkeypatch.setitem(sys.modules, "turnwire.server.app", module)
+    monkeypatch.setitem(sys.modules, "turnwire.server.process", module)
     monkeypatch.delenv("TURNWIRE_API_KEY", raising=False)
     result = RUNNER.invoke(app, ["serve", "--host", "0.0.0.0"])  # noqa: S104
     assert 2 == result.exit_code

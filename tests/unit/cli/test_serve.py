@@ -18,7 +18,7 @@ class Server(ModuleType):
     """Stands in for the server: notes its configuration, then ends as it is told."""
 
     def __init__(self, end: BaseException | None = None) -> None:
-        super().__init__("turnwire.server.app")
+        super().__init__("turnwire.server.process")
         self.end = end
         self.seen: list[Config] = []
 
@@ -32,7 +32,7 @@ class Server(ModuleType):
 def test_the_server_gets_the_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flags and environment reach the server, and its orderly end is exit code 0."""
     server = Server()
-    monkeypatch.setitem(sys.modules, "turnwire.server.app", server)
+    monkeypatch.setitem(sys.modules, "turnwire.server.process", server)
     assert 0 == run(None, HOME | {"TURNWIRE_WORKERS": "2"}, {"port": 0, "host": None})
     (config,) = server.seen
     assert (0, 2, "127.0.0.1") == (config.server.port, config.server.workers, config.server.host)
@@ -55,7 +55,7 @@ def test_an_error_is_one_line(
     line: str,
 ) -> None:
     """Each way for the server to fail has its exit code, and one line on standard error."""
-    monkeypatch.setitem(sys.modules, "turnwire.server.app", Server(end))
+    monkeypatch.setitem(sys.modules, "turnwire.server.process", Server(end))
     assert code == run(None, HOME, {})
     assert ("", line) == capsys.readouterr()
 
@@ -65,7 +65,7 @@ def test_a_bad_configuration_never_reaches_the_server(
 ) -> None:
     """A configuration that cannot be used ends with 2 before the server is asked."""
     server = Server()
-    monkeypatch.setitem(sys.modules, "turnwire.server.app", server)
+    monkeypatch.setitem(sys.modules, "turnwire.server.process", server)
     assert 2 == run(Path("/no/such.toml"), HOME, {})
     assert [] == server.seen
     assert "turnwire: Cannot read the configuration file /no/such.toml: " in capsys.readouterr().err

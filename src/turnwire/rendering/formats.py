@@ -106,8 +106,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         if form is None and offered:
             if tool_choice.mode == "required":
                 raise InvalidRequest(
-                    "This model's template has no tool calls that are known here, so none can be "
-                    "required.",
+                    "This model's chat template writes no tool calls that are known here, so none "
+                    "can be required. Ask another model, or have the operator give this one a "
+                    "template for tools (model.NAME.template).",
                     param="tool_choice",
                 )
             offered = []

@@ -29,7 +29,7 @@ from turnwire.rendering.hermes import Hermes
 from turnwire.rendering.jinja import ChatTemplate
 from turnwire.rendering.llama3 import Llama3
 from turnwire.rendering.mistral import Mistral
-from turnwire.rendering.outputs import answer_ends, find_format
+from turnwire.rendering.outputs import PLAIN, answer_ends, find_format
 from turnwire.rendering.probe import differences, find_quirks, rewrites
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.rendering.vocabulary import from_gguf, from_tekken
@@ -54,6 +54,11 @@ class Report(Struct, frozen=True, kw_only=True):
     output: str
     append_only: bool
     reasons: tuple[str, ...] = ()
+
+    @property
+    def reads_calls(self) -> bool:
+        """Whether tool calls of the model become function calls, and not text."""
+        return self.output != PLAIN
 
 
 class Loaded(Struct, frozen=True, eq=False):

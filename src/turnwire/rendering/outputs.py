@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from msgspec import Raw
+
 from turnwire.errors import ConfigError
-from turnwire.protocol.tools import EMPTY_TOOL_SET
+from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolSet
 from turnwire.rendering.formats import Format
 from turnwire.rendering.generic import Rendering
 from turnwire.rendering.hermes import hermes_format
@@ -24,7 +26,10 @@ from turnwire.rendering.spelling import PROBE
 from turnwire.rendering.tagged import Tags
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["answer_ends", "find_format"]
+__all__ = ["PLAIN", "answer_ends", "find_format"]
+
+PLAIN: Final = "plain"
+"""The format of models whose calls are not known here: thoughts and text."""
 
 # Whatever a model's files say, these end an answer; engines know them by name too.
 _END_NAMES: Final = (
@@ -40,11 +45,14 @@ _THINKING: Final = (
 )
 _QUESTION: Final = ChatMessage("user", "q")
 _ANSWER: Final = "zyxwv"
+_TOOLS: Final = ToolSet(
+    raw=b"probe", offered={"zyx": OfferedTool(name="zyx", description="D")}, echo=Raw(b"[]")
+)  # templates may leave calls out where there are none
 _CALL: Final = ChatMessage("assistant", calls=(ChatCall("zyx", '{"w": 1}', "call_1"),))
 
 
 def find_format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]) -> Format:
-    """How outputs are read, by how the template writes them; `plain` if its calls are not known.
+    """How outputs are read, by how the template writes them; `PLAIN` if its calls are not known.
 
     Args:
         tokenizer: The model's vocabulary.
@@ -75,7 +83,7 @@ def find_format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]
         return spelled_format(tokenizer, found, stop, begun, thinking)
     think, end_think = thinking
     tags = Tags(think=think, end_think=end_think)
-    return Format(name="plain", tokenizer=tokenizer, tags=tags, stop=stop, begun=begun)
+    return Format(name=PLAIN, tokenizer=tokenizer, tags=tags, stop=stop, begun=begun)
 
 
 def _thinking(tokenizer: Tokenizer, source: str) -> tuple[Piece | None, Piece | None]:
@@ -89,9 +97,14 @@ def _thinking(tokenizer: Tokenizer, source: str) -> tuple[Piece | None, Piece | 
     return special.get(think, think), special.get(end_think, end_think)
 
 
-def _pieces(rendering: Rendering, *messages: ChatMessage, effort: str | None = None) -> Pieces:
+def _pieces(
+    rendering: Rendering,
+    *messages: ChatMessage,
+    effort: str | None = None,
+    tools: ToolSet = EMPTY_TOOL_SET,
+) -> Pieces:
     opening = messages[-1].role == "user"
-    head = Head(None, EMPTY_TOOL_SET, effort)
+    head = Head(None, tools, effort)
     try:
         return rendering.render(head, messages, opening=opening, thinking=effort is not None)
     except TemplateRefused:
@@ -117,7 +130,9 @@ def _begun(tokenizer: Tokenizer, rendering: Rendering, effort: str | None) -> bo
 def _written(tokenizer: Tokenizer, rendering: Rendering, message: ChatMessage) -> str:
     """What the template makes of a message with calls, and of their outputs behind it."""
     results = tuple(ChatResult(call.name, "r", call.call_id) for call in message.calls)
-    pieces = _pieces(rendering, _QUESTION, message, ChatMessage("tool", results=results))
+    called = ChatMessage("tool", results=results)
+    messages = (_QUESTION, message, called)
+    pieces = _pieces(rendering, *messages, tools=_TOOLS) or _pieces(rendering, *messages)
     return _text(tokenizer, pieces)
 
 

@@ -65,6 +65,8 @@ from turnwire.turn import Turns
 
 __all__ = ["Server", "builder", "embedded", "run", "serve"]
 
+log = logs.get_logger()
+
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
 """No response has the name of an endpoint: without this, that one would seem to have methods."""
@@ -361,6 +363,14 @@ async def _models(config: Config, progress: Progress | None) -> list[Model | Off
     except BaseException:
         await building.aclose()
         raise
+    for name, report in building.reports.items():
+        if not report.reads_calls:
+            log.warning(
+                "tool_calls_not_read",
+                model=name,
+                reason="its chat template writes none that are known here; agents get text",
+                mend=f"name a template for tools in model.{name}.template",
+            )
     return [*built, *shipped]
 
 

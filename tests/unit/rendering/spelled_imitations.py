@@ -50,6 +50,10 @@ _OPENED = (
 _SAY = r'{{- "%s" }}'
 
 
+def _in_jinja(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
 def _elements(function: str, element: str, end: str) -> str:
     """Calls whose arguments come one by one; `NAME`, `KEY`, `VALUE` are where they go."""
     name, key, value = (
@@ -60,7 +64,7 @@ def _elements(function: str, element: str, end: str) -> str:
     is_text = r'{{- "true" if value is string else "false" }}'
 
     def written(text: str) -> str:
-        text = _SAY % json.dumps(text)[1:-1].replace("'", "\\'")
+        text = _SAY % _in_jinja(text).replace("'", "\\'")
         for word, hole in (("NAME", name), ("KEY", key), ("VALUE", value), ("STRING", is_text)):
             text = text.replace(word, '" }}' + hole + r'{{- "')
         return text
@@ -80,7 +84,7 @@ def _objects(before: str, between: str, after: str) -> str:
     """Calls whose arguments are JSON; `NAME` and `N` are where they go."""
 
     def written(text: str) -> str:
-        text = _SAY % json.dumps(text)[1:-1]
+        text = _SAY % _in_jinja(text)
         for word, hole in (("NAME", "call.function.name"), ("INDEX", "loop.index0")):
             text = text.replace(word, '" }}{{- ' + hole + ' }}{{- "')
         return text
@@ -97,7 +101,7 @@ def _objects(before: str, between: str, after: str) -> str:
 
 
 def _between(begin: str, calls: str, end: str) -> str:
-    return _SAY % json.dumps(begin)[1:-1] + calls + _SAY % json.dumps(end)[1:-1]
+    return _SAY % _in_jinja(begin) + calls + _SAY % _in_jinja(end)
 
 
 _QWEN_CODER = _elements(

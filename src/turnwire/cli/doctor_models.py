@@ -112,6 +112,11 @@ async def _examined(
             parts.append(f"not append-only: {'; '.join(report.reasons)}")
         elif report.reasons:
             parts.append("; ".join(report.reasons))
+        if report.reads_calls:
+            parts.append(f"calls are read as {report.output}")
+        else:
+            parts.append("tool calls are not read")
+            mends.append(_calls_mend(name))
     rebuilt = next((turn for turn in turns[1:] if turn.mode != "append"), None)
     if rebuilt is not None:
         parts.append(f"prompts are built anew ({rebuilt.mode}: {rebuilt.reason})")
@@ -186,6 +191,14 @@ def _mend(config: Config, name: str, error: BaseException) -> str:
         if isinstance(engine, LlamaCppConfig) and engine.url is not None:
             return f"Check that llama-server is up at {engine.url} and takes its key."
     return ""
+
+
+def _calls_mend(name: str) -> str:
+    return (
+        "Its chat template writes no tool calls that are known here, so agents get text where it "
+        f"calls. Name a template for tools in model.{name}.template, or serve the model through "
+        'a server that reads its calls (kind = "chat").'
+    )
 
 
 def _cache_mend(config: Config, name: str) -> str:

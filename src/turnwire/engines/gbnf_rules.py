@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from re import _constants as sre  # type: ignore[attr-defined]  # the parser of `re` itself
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any, Final
@@ -184,6 +184,34 @@ class Rules:
             self.add(name, f"({' | '.join(ways)})?")
         return names[""]
 
+    def until(self, word: str) -> str:
+        """Any text up to and with the first `word` in it, that spells nothing shunned.
+
+        Raises:
+            Unwritable: something shunned is a part of the word, or the word of it.
+        """
+        key = ((), word)
+        found = self._runs.get(key)
+        if found is not None:
+            return found
+        automaton = Shunned((*self.shunned.words, word))
+        near = any(one in word or word in one for one in self.shunned.words)
+        if near or word not in automaton.words:
+            raise Unwritable(f"a text that ends with {word!r}, where a special token may")
+        names = {state: self.fresh("until") for state in automaton.states}
+        self._runs[key] = names[""]
+        for state, name in names.items():
+            moves = automaton.moves(state)
+            ways = [
+                f"{literal(sign)} {names[after]}"
+                for sign, after in moves.items()
+                if after is not None
+            ]
+            ways += [literal(sign) for sign in moves if f"{state}{sign}".endswith(word)]
+            ways.append(f"{ANY_CHARACTER.without(moves).text()} {names['']}")
+            self.add(name, f"({' | '.join(ways)})")
+        return names[""]
+
     def one(self, signs: CharSet) -> str:
         """One of these characters, where it cannot begin a shunned name."""
         safe = signs.without(self.shunned.first)
@@ -226,6 +254,9 @@ class _PatternWriter:
             raise Unwritable("flags of a regular expression")
         dotall = bool(parsed.state.flags & re.DOTALL)
         nodes = list(parsed)
+        word = _ending(nodes)
+        if word and not self._in_string:
+            return self._rules.until(word)
         before = after = ""
         if self._in_string:
             free = self._rules.json_text()
@@ -292,6 +323,20 @@ class _PatternWriter:
         return plain, "(" + " | ".join(
             literal(in_json(s)) for s in spelled
         ) + ")" if spelled else ""
+
+
+def _ending(nodes: Sequence[Any]) -> str:
+    """The word in `(?s:.*?)word`, or "" if the expression is another."""
+    if not nodes or nodes[0][0] is not sre.SUBPATTERN:
+        return ""
+    _, add, remove, inner = nodes[0][1]
+    lazy = [(sre.MIN_REPEAT, (0, sre.MAXREPEAT, [(sre.ANY, None)]))]
+    shown = [(op, (*value[:2], list(value[2]))) for op, value in inner if op is sre.MIN_REPEAT]
+    if shown != lazy or len(inner) != 1 or not add & re.DOTALL or remove:
+        return ""
+    if any(op is not sre.LITERAL for op, _ in nodes[1:]):
+        return ""
+    return "".join(chr(value) for _, value in nodes[1:])
 
 
 # A subset of what they mean in Rust, where they know all of Unicode.

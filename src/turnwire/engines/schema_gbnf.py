@@ -1,4 +1,5 @@
-"""JSON schemas as GBNF: compact JSON, properties in the schema's order.
+"""JSON schemas as GBNF: JSON with the separators that a schema asks for, and else compact;
+properties in the schema's order.
 
 What is written lets through nothing that the schema forbids, and may let through less: of an
 object with declared properties only those, of a pattern only ASCII digits. Where a keyword
@@ -53,7 +54,8 @@ class SchemaWriter:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._shared: dict[str, str] = {}
+        self._shared: dict[tuple[str, str, str], str] = {}
+        self._comma, self._colon = ",", ":"
         self._root: object = {}
         self._refs: dict[str, str] = {}
         self._depth = 0
@@ -61,6 +63,7 @@ class SchemaWriter:
     def write(self, schema: Object | bool) -> str:
         """Return what stands for a value under this schema."""
         self._root, self._refs = schema, {}
+        self._comma, self._colon = _separators(schema)
         return self._value(schema)
 
     # -- a value
@@ -138,7 +141,7 @@ class SchemaWriter:
         fit = [value for value in values if not kinds or _type_of(value) & set(kinds)]
         if not fit:
             raise Unwritable("an enum of nothing")
-        return _either([literal(_compact(value)) for value in fit])
+        return _either([literal(self._json(value)) for value in fit])
 
     def _combined(self, word: str, said: Object) -> str:
         ways = said[word]
@@ -181,8 +184,9 @@ class SchemaWriter:
             return '"{}"'
         if more is True or more == {}:
             return self._any("object")
-        pair = f'{self._any("string")} ":" {self._named("value", lambda: self._value(more))}'
-        return _list("{", self._rules.made("member", pair), "}", 0, None)
+        value = self._named("value", lambda: self._value(more))
+        pair = f"{self._any('string')} {literal(self._colon)} {value}"
+        return self._list("{", self._rules.made("member", pair), "}", 0, None)
 
     def _members(self, members: Mapping[str, object], required: frozenset[str]) -> str:
         """`{`, the members in order, each optional one or not, `}`."""
@@ -195,8 +199,8 @@ class SchemaWriter:
                 if name in required:
                     raise
                 continue  # it can never be there
-            pair = f"{literal(_compact(name) + ':')} {value}"
-            behind, ahead = f'"," {pair} {after}', f"{pair} {after}"
+            pair = f"{literal(self._json(name) + self._colon)} {value}"
+            behind, ahead = f"{literal(self._comma)} {pair} {after}", f"{pair} {after}"
             if name not in required:
                 behind, ahead = f"{behind} | {after}", f"{ahead} | {first}"
             after, first = self._rules.made("more", behind), self._rules.made("first", ahead)
@@ -214,7 +218,9 @@ class SchemaWriter:
         if least is None or least > _MAX_COUNT:
             raise Unwritable("minItems")
         item = self._named("item", lambda: self._value(items))
-        return _list("[", item, "]", least, most if most is None or most <= _MAX_COUNT else None)
+        return self._list(
+            "[", item, "]", least, most if most is None or most <= _MAX_COUNT else None
+        )
 
     # -- scalars
 
@@ -241,20 +247,23 @@ class SchemaWriter:
     # -- whatever
 
     def _any(self, kind: str) -> str:
-        found = self._shared.get(kind)
+        key = (kind, self._comma, self._colon)
+        found = self._shared.get(key)
         if found is None:
             # Named first: an array of any values has any values in it.
-            found = self._shared[kind] = self._rules.fresh(f"any {kind}")
+            found = self._shared[key] = self._rules.fresh(f"any {kind}")
             self._rules.add(found, self._any_text(kind))
         return found
 
     def _any_text(self, kind: str) -> str:
         match kind:
             case "object":
-                pair = self._rules.made("pair", f'{self._any("string")} ":" {self._any("value")}')
-                return _list("{", pair, "}", 0, None)
+                colon = literal(self._colon)
+                pair = f"{self._any('string')} {colon} {self._any('value')}"
+                pair = self._rules.made("pair", pair)
+                return self._list("{", pair, "}", 0, None)
             case "array":
-                return _list("[", self._any("value"), "]", 0, None)
+                return self._list("[", self._any("value"), "]", 0, None)
             case "string":
                 return f'"\\"" {self._rules.json_text()} "\\""'
             case "integer":
@@ -272,19 +281,24 @@ class SchemaWriter:
     def _named(self, hint: str, write: Callable[[], str]) -> str:
         return self._rules.made(hint, write())
 
+    def _list(self, start: str, item: str, end: str, least: int, most: int | None) -> str:
+        bounds = f"{max(0, least - 1)},{'' if most is None else most - 1}"
+        inside = f"{item} ({literal(self._comma)} {item}){{{bounds}}}"
+        return f"{literal(start)} {inside if least else f'({inside})?'} {literal(end)}"
 
-def _list(start: str, item: str, end: str, least: int, most: int | None) -> str:
-    more = f'("," {item}){{{max(0, least - 1)},{"" if most is None else most - 1}}}'
-    inside = f"{item} {more}"
-    return f"{literal(start)} {inside if least else f'({inside})?'} {literal(end)}"
+    def _json(self, value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(self._comma, self._colon))
+
+
+def _separators(schema: Object | bool) -> tuple[str, str]:
+    """What stands between members, and between a name and its value."""
+    asked = schema.get("x-guidance") if isinstance(schema, Mapping) else None
+    asked = asked if isinstance(asked, Mapping) else {}
+    return str(asked.get("item_separator", ",")), str(asked.get("key_separator", ":"))
 
 
 def _either(ways: list[str]) -> str:
     return ways[0] if len(ways) == 1 else "(" + " | ".join(ways) + ")"
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _types(said: Object) -> list[str]:

@@ -21,8 +21,7 @@ Where the model may think, it may do so before.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct, structs
 
@@ -30,21 +29,15 @@ from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
+from turnwire.rendering.element_grammar import ElementPieces, element_rules
 from turnwire.rendering.grammar import callable_tools
+from turnwire.rendering.grammar_text import embedded, sequence, spaced, until, without
 from turnwire.rendering.pieces import Piece
 from turnwire.rendering.schema import Schema, argument_schemas, text_schema
 from turnwire.rendering.tagged import TaggedParser, Tags
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["CallForm", "Expression", "Format", "as_functions"]
-
-_SPACED: Final = {"item_separator": ", ", "key_separator": ": "}
-
-
-class Expression(str):
-    """A grammar's expression among pieces, where other text stands for itself."""
-
-    __slots__ = ()
+__all__ = ["CallForm", "Format", "as_functions"]
 
 
 class CallForm(Struct, frozen=True, kw_only=True):
@@ -57,6 +50,7 @@ class CallForm(Struct, frozen=True, kw_only=True):
         name_key: What stands before a call's name, up to the quote that opens it.
         arguments_key: What stands between a call's name and its arguments.
         end: Behind the arguments.
+        elements: How arguments are written that come one by one and not as a JSON object.
     """
 
     first: tuple[Piece, ...] = ()
@@ -65,6 +59,7 @@ class CallForm(Struct, frozen=True, kw_only=True):
     name_key: str = '{"name": "'
     arguments_key: tuple[Piece, ...] = ('", "arguments": ',)
     end: str = "}"
+    elements: ElementPieces | None = None
 
 
 class Format(Struct, frozen=True, kw_only=True, eq=False):
@@ -112,8 +107,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         if form is None and offered:
             if tool_choice.mode == "required":
                 raise InvalidRequest(
-                    "This model's template has no tool calls that are known here, so none can be "
-                    "required.",
+                    "This model's chat template writes no tool calls that are known here, so none "
+                    "can be required. Ask another model, or have the operator give this one a "
+                    "template for tools (model.NAME.template).",
                     param="tool_choice",
                 )
             offered = []
@@ -133,7 +129,7 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         if begun and tags.end_think is not None:
             if trigger is None:
                 rules["start"] = f"thought BLANKS? ({rules['start']})"
-                rules["thought"] = _until(tags.end_think)
+                rules["thought"] = until(tags.end_think)
         elif thinking_possible and isinstance(tags.think, int) and isinstance(tags.end_think, int):
             free_span = (tags.think, tags.end_think)
             if trigger is None:
@@ -157,28 +153,35 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         if not tools or form is None:
             rules["start"] = "text"
         elif mode == "required":
-            rules["start"] = f"{_lark(form.first)} calls"
+            rules["start"] = f"{sequence(form.first)} calls"
         elif content is not None:
-            rules["start"] = f"text | {_lark(form.first)} calls"
+            rules["start"] = f"text | {sequence(form.first)} calls"
         elif form.first and isinstance(form.first[0], int):
             trigger = form.first[0]
-            rules["start"] = f"{_lark(form.first[1:])} calls"
+            rules["start"] = f"{sequence(form.first[1:])} calls"
         else:
-            rules["start"] = f"FREE | OPEN {_lark(form.first[1:])} calls"
-            rules["FREE"], rules["OPEN"] = _free(form.first)
+            rules["start"] = f"FREE | OPEN {sequence(form.first[1:])} calls"
+            rules["FREE"], rules["OPEN"] = _free(form.first, self._text_openers())
         if content is not None:
-            rules["text"] = _embed(content)
+            rules["text"] = embedded(content)
         if tools and form is not None:
             more = parallel and form.between is not None
-            again = f" ({_lark(form.between or ())} call)*" if more else ""
-            rules["calls"] = f"call{again} {_lark(form.last)}"
+            again = f" ({sequence(form.between or ())} call)*" if more else ""
+            rules["calls"] = f"call{again} {sequence(form.last)}"
             rules["call"] = " | ".join(f"call{n}" for n in range(len(tools)))
             for n, tool in enumerate(tools):
                 name = f"{form.name_key}{tool.name}"
-                before = _lark((name, *form.arguments_key))
-                rules[f"call{n}"] = f"{before} value{n} {_lark((form.end,))}"
-                rules[f"value{n}"] = _embed(_spaced(schemas[tool.name]))
+                before = sequence((name, *form.arguments_key))
+                rules[f"call{n}"] = f"{before} value{n} {sequence((form.end,))}"
+                schema = schemas[tool.name]
+                if form.elements is None:
+                    rules[f"value{n}"] = embedded(spaced(schema))
+                else:
+                    rules.update(element_rules(f"value{n}", schema, form.elements))
         return rules, trigger
+
+    def _text_openers(self) -> list[str]:
+        return [tag for tag in self.tags.call if isinstance(tag, str)]
 
 
 def as_functions(tools: ToolSet) -> ToolSet:
@@ -205,53 +208,8 @@ def _as_function(tool: OfferedTool) -> OfferedTool:
     return structs.replace(tool, kind="function", parameters=parameters, strict=True, grammar=None)
 
 
-def _spaced(schema: Schema) -> Schema:
-    guidance = schema.get("x-guidance")
-    return {**schema, "x-guidance": {**(guidance if isinstance(guidance, dict) else {}), **_SPACED}}
-
-
-def _embed(schema: Schema) -> str:
-    return "%json " + json.dumps(schema)
-
-
-def _lark(pieces: Sequence[Piece]) -> str:
-    """Pieces as a grammar's expression; "" for none."""
-    return " ".join(_atoms(pieces))
-
-
-def _atoms(pieces: Sequence[Piece]) -> Iterator[str]:
-    for piece in pieces:
-        if isinstance(piece, int):
-            yield f"<[{piece}]>"
-        elif isinstance(piece, Expression):
-            yield str(piece)
-        elif piece:
-            yield json.dumps(piece)
-
-
-_ANY: Final = "/(?s:.*)/"
-
-
-_META: Final = frozenset(r"\.+*?()|[]{}^$#&-~/")
-
-
-def _escaped(text: str) -> str:
-    """Text inside a regular expression between slashes. (Not `re.escape`: `\\<` is a boundary.)"""
-    return "".join([f"\\{sign}" if sign in _META else sign for sign in text])
-
-
-def _without(text: str) -> str:
-    return f"{_ANY} & ~/(?s:.*){_escaped(text)}(?s:.*)/"
-
-
-def _until(tag: Piece) -> str:
-    """Anything, up to and with a tag."""
-    return f"{_ANY} <[{tag}]>" if isinstance(tag, int) else f"/(?s:.*?){_escaped(tag)}/"
-
-
-def _free(first: Sequence[Piece]) -> tuple[str, str]:
+def _free(first: Sequence[Piece], openers: Sequence[str]) -> tuple[str, str]:
     """What is no call, and what begins one: where no token of its own opens calls."""
     if not first:  # a call is a message that is an object
         return r"/(\s*[^\s{](?s:.*))?/", '""'
-    tag = str(first[0])
-    return _without(tag), f"({_without(tag)}) {json.dumps(tag)}"
+    return without(openers), f"({without(openers)}) {json.dumps(str(first[0]))}"

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from turnwire.constraint import Constraint
 from turnwire.errors import InvalidRequest
@@ -54,6 +54,9 @@ class Quirks(Struct, frozen=True, kw_only=True):
         alternate: Whether messages of one role that follow each other are made one.
         system: Whether it takes a system message at all; else it begins the first user message.
         no_tools: What it is given where there are none.
+        beside_calls: Whether a message with calls may have text; else that is a message before.
+        ids: What a call is named by: letters and digits, or, as Kimi's models know it, its tool
+            and its number in the conversation.
     """
 
     arguments: Literal["object", "text"] = "object"
@@ -61,6 +64,8 @@ class Quirks(Struct, frozen=True, kw_only=True):
     alternate: bool = False
     system: bool = True
     no_tools: Literal["none", "empty"] = "none"
+    beside_calls: bool = True
+    ids: Literal["short", "numbered"] = "short"
 
 
 class Rendering:
@@ -105,6 +110,8 @@ class Rendering:
             found.append({"role": "system", "content": put(head.instructions)})
         for one in messages:
             found += one
+        if quirks.ids == "numbered":
+            found = _numbered(found)
         for at, message in enumerate(found):
             if message["role"] == "system":
                 late = at > 0
@@ -134,6 +141,9 @@ class Rendering:
                     }
                     for result in message.results
                 ]
+            case "assistant" if message.text and message.calls and not self.quirks.beside_calls:
+                said, called = structs.replace(message, calls=()), structs.replace(message, text="")
+                return [self._assistant(said), self._assistant(called)]
             case "assistant":
                 return [self._assistant(message)]
             case "user":
@@ -149,7 +159,9 @@ class Rendering:
 
     def _assistant(self, message: ChatMessage) -> Json:
         guard = self.chat.guard
-        made: Json = {"role": "assistant", "content": guard.put(message.text)}
+        text = guard.put(message.text)
+        silent = message.calls and not self.quirks.beside_calls
+        made: Json = {"role": "assistant", "content": None if silent else text}
         if message.reasoning:
             made["reasoning_content"] = made["thinking"] = guard.put(message.reasoning)
         if message.calls:
@@ -164,6 +176,26 @@ class Rendering:
                 )
             made["tool_calls"] = calls
         return made
+
+
+def _numbered(messages: list[Json]) -> list[Json]:
+    """The messages with ids as `functions.NAME:NUMBER`, counted from the first call on."""
+    found: list[Json] = []
+    ids: dict[str, str] = {}
+    count = 0
+    for message in messages:
+        if "tool_calls" in message:
+            calls = []
+            for call in message["tool_calls"]:
+                ids[call["id"]] = f"functions.{call['function']['name']}:{count}"
+                calls.append({**call, "id": ids[call["id"]]})
+                count += 1
+            message = {**message, "tool_calls": calls}
+        elif message["role"] == "tool":
+            known = message["tool_call_id"]
+            message = {**message, "tool_call_id": ids.get(known, known)}
+        found.append(message)
+    return found
 
 
 def _alternating(messages: list[Json]) -> list[Json]:

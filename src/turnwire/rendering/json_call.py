@@ -2,6 +2,7 @@
 
     {"name": NAME, "arguments": {...}}       Hermes, Qwen, Mistral
     {"name": NAME, "parameters": {...}}      Llama
+    {"tool_call_id": "0", "tool_name": NAME, "parameters": {...}}       Command
 
 Arguments go out as they come, in the model's own words. What is spelt in another order or with
 the arguments as a string is read too, at its end. A call of a tool that is not offered is no
@@ -24,14 +25,18 @@ from turnwire.parts import CallArguments, CallStarted, Part, TextDelta
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.messages import sound
 
-__all__ = ["JsonCall"]
+__all__ = ["JsonCall", "started"]
 
 _STREAMED: Final = re.compile(
-    r'\s*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\\x00-\x1f]*)"\s*,'
+    r'\s*\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?(?:"tool_call_id"\s*:\s*"[^"\\]*"\s*,\s*)?'
+    r'"(?:tool_)?name"\s*:\s*"([^"\\\x00-\x1f]*)"\s*,'
     r'\s*"(?:arguments|parameters)"\s*:\s*(?=\{)'
 )
 _MAX_HEADER_CHARS: Final = 1024  # beyond it a call is read at its end
-_KEYS: Final = ("name", "type", "function", "id", "arguments", "parameters")
+_KEYS: Final = (
+    *("name", "type", "function", "id", "arguments", "parameters"),
+    *("tool_call_id", "tool_name"),
+)
 _FIRST_KEY: Final = re.compile(r'\s*\{\s*"([^"\\]*)"')
 _MAY_BEGIN: Final = re.compile(r'\s*(?:\{\s*(?:"[^"\\]*)?)?')
 _STRUCTURE: Final = re.compile(r'["{}\[\]]')
@@ -183,8 +188,7 @@ class JsonCall:
         self._state = _State.ARGUMENTS
         self._braces = _Braces()
         self._input = _Input() if tool.kind == "custom" else None
-        started = _started(tool)
-        return [started, *self._feed_arguments(arguments)]
+        return [started(tool), *self._feed_arguments(arguments)]
 
     def _feed_arguments(self, text: str) -> list[Part]:
         end = self._braces.feed(text)
@@ -211,7 +215,8 @@ class JsonCall:
         return []
 
 
-def _started(tool: OfferedTool) -> CallStarted:
+def started(tool: OfferedTool) -> CallStarted:
+    """The beginning of a call of the tool, with an id of its own."""
     return CallStarted(tool.call_name, new_id("call"), tool.kind, tool.namespace, tool.is_async)
 
 
@@ -228,7 +233,7 @@ def _read_whole(text: str, offered: Mapping[str, OfferedTool]) -> list[Part] | N
     function = value.get("function")
     if isinstance(function, dict):  # as chat completions have it
         value = function
-    name = value.get("name")
+    name = value.get("name", value.get("tool_name"))
     tool = offered.get(name) if isinstance(name, str) else None
     arguments = value.get("arguments", value.get("parameters", {}))
     if isinstance(arguments, str):
@@ -238,11 +243,11 @@ def _read_whole(text: str, offered: Mapping[str, OfferedTool]) -> list[Part] | N
             return None
     if tool is None or not isinstance(arguments, dict):
         return None
-    started = _started(tool)
+    begun = started(tool)
     if tool.kind == "function":
-        return [started, *_arguments(sound(json.dumps(arguments, ensure_ascii=False)))]
+        return [begun, *_arguments(sound(json.dumps(arguments, ensure_ascii=False)))]
     given = arguments.get("input", "")
-    return [started, *_arguments(sound(given if isinstance(given, str) else json.dumps(given)))]
+    return [begun, *_arguments(sound(given if isinstance(given, str) else json.dumps(given)))]
 
 
 class _Input:

@@ -17,7 +17,6 @@ from msgspec import Struct
 
 from turnwire.errors import ConfigError, InvalidRequest
 from turnwire.gguf import GgufHeader
-from turnwire.protocol.tools import EMPTY_TOOL_SET
 from turnwire.rendering import hermes, mistral
 from turnwire.rendering.base import Template
 from turnwire.rendering.chatml import Renderer
@@ -26,14 +25,12 @@ from turnwire.rendering.formats import Format
 from turnwire.rendering.generic import GenericTemplate, Rendering
 from turnwire.rendering.harmony import HARMONY_NAMES, Harmony
 from turnwire.rendering.harmony_output import HarmonyOutput
-from turnwire.rendering.hermes import Hermes, hermes_format
-from turnwire.rendering.jinja import ChatTemplate, TemplateRefused
-from turnwire.rendering.llama3 import Llama3, llama3_format
-from turnwire.rendering.messages import ChatCall, ChatMessage, Head
-from turnwire.rendering.mistral import Mistral, mistral_format
-from turnwire.rendering.pieces import Pieces
+from turnwire.rendering.hermes import Hermes
+from turnwire.rendering.jinja import ChatTemplate
+from turnwire.rendering.llama3 import Llama3
+from turnwire.rendering.mistral import Mistral
+from turnwire.rendering.outputs import PLAIN, answer_ends, find_format
 from turnwire.rendering.probe import differences, find_quirks, rewrites
-from turnwire.rendering.tagged import Tags
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.rendering.vocabulary import from_gguf, from_tekken
 
@@ -57,6 +54,11 @@ class Report(Struct, frozen=True, kw_only=True):
     output: str
     append_only: bool
     reasons: tuple[str, ...] = ()
+
+    @property
+    def reads_calls(self) -> bool:
+        """Whether tool calls of the model become function calls, and not text."""
+        return self.output != PLAIN
 
 
 class Loaded(Struct, frozen=True, eq=False):
@@ -114,7 +116,7 @@ def load_template(
         )
     chat = ChatTemplate(chat_template, tokenizer.special, variables=variables, now=now)
     rendering = find_quirks(chat, bos)
-    output = _format(tokenizer, rendering, stop)
+    output = find_format(tokenizer, rendering, stop)
     rewritten = rewrites(rendering)
     reasons: list[str] = []
     if family != "generic":
@@ -173,84 +175,12 @@ def _candidates(
         if wanted == "llama3" and {"<|start_header_id|>", "<|eot_id|>"} <= special.keys():
             for quoted in (False, True):
                 yield Llama3(tokenizer, rendering, quoted=quoted)
-        ends = _ends(rendering)
+        ends = answer_ends(rendering)
         if wanted == "mistral" and ends and {"[INST]", "[/INST]", "[TOOL_CALLS]"} <= special.keys():
             for style in mistral.VARIANTS:
                 yield Mistral(tokenizer, rendering, style, min(ends))
     except InvalidRequest:
         return  # its template does not open a turn as the family does
-
-
-# -- what the model answers with
-
-# Whatever a model's files say, these end an answer; engines know them by name too.
-_END_NAMES: Final = (
-    *("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>"),
-    *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<end_of_turn>"),
-    "<\uff5cend\u2581of\u2581sentence\uff5c>",  # DeepSeek's
-)
-_QUESTION: Final = ChatMessage("user", "q")
-_ANSWER: Final = "zyxwv"
-_CALL: Final = ChatMessage("assistant", calls=(ChatCall("zyx", '{"w": 1}', "call_1"),))
-
-
-def _format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]) -> Format:
-    """How outputs are read: by how the template writes them."""
-    special = tokenizer.special
-    stop |= _ends(rendering) | {special[name] for name in _END_NAMES if name in special}
-    if not stop:
-        raise ConfigError(
-            "neither the model's files nor its chat template say which token ends an answer"
-        )
-    begun = (_begun(tokenizer, rendering, None), _begun(tokenizer, rendering, "medium"))
-    text = _call_text(tokenizer, rendering)
-    if '"name": "zyx"' in text and "<tool_call>" in text:
-        return hermes_format(tokenizer, stop, begun)
-    if "[TOOL_CALLS]" in special and "[TOOL_CALLS]" in text:
-        return mistral_format(tokenizer, stop, begun, style=text)
-    if '{"name": "zyx", "parameters": {' in text:
-        return llama3_format(tokenizer, stop, begun)
-    think, end_think = special.get("<think>"), special.get("</think>")
-    source = rendering.chat.source
-    if think is None and "</think>" in source:
-        tags = Tags(think="<think>", end_think="</think>")
-    else:
-        tags = Tags(think=think, end_think=end_think)
-    return Format(name="plain", tokenizer=tokenizer, tags=tags, stop=stop, begun=begun)
-
-
-def _pieces(rendering: Rendering, *messages: ChatMessage, effort: str | None = None) -> Pieces:
-    opening = messages[-1].role == "user"
-    head = Head(None, EMPTY_TOOL_SET, effort)
-    try:
-        return rendering.render(head, messages, opening=opening, thinking=effort is not None)
-    except TemplateRefused:
-        return []
-
-
-def _ends(rendering: Rendering) -> frozenset[int]:
-    """The first token behind an answer."""
-    pieces = _pieces(rendering, _QUESTION, ChatMessage("assistant", _ANSWER), _QUESTION)
-    places = [n for n, piece in enumerate(pieces) if isinstance(piece, str) and _ANSWER in piece]
-    for piece in pieces[places[0] + 1 :] if places else ():
-        if isinstance(piece, int):
-            return frozenset((piece,))
-    return frozenset()
-
-
-def _begun(tokenizer: Tokenizer, rendering: Rendering, effort: str | None) -> bool:
-    """Whether the opening ends inside a thought."""
-    pieces = _pieces(rendering, _QUESTION, effort=effort)
-    return _text(tokenizer, pieces).rstrip().endswith(("<think>", "[THINK]"))
-
-
-def _call_text(tokenizer: Tokenizer, rendering: Rendering) -> str:
-    return _text(tokenizer, _pieces(rendering, _QUESTION, _CALL))
-
-
-def _text(tokenizer: Tokenizer, pieces: Pieces) -> str:
-    names = {token_id: name for name, token_id in tokenizer.special.items()}
-    return "".join(names[piece] if isinstance(piece, int) else piece for piece in pieces)
 
 
 # -- where models come from

@@ -17,8 +17,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from turnwire.rendering.formats import CallForm, Expression, Format
+from turnwire.rendering.formats import CallForm, Format
 from turnwire.rendering.generic import Rendering
+from turnwire.rendering.grammar_text import Expression
 from turnwire.rendering.messages import ChatCall, ChatMessage, ChatResult, Head, short_id
 from turnwire.rendering.own_words import OwnWords
 from turnwire.rendering.pieces import Piece, Pieces, joined

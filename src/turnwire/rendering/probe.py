@@ -110,6 +110,12 @@ def _conversations() -> Iterator[Conversation]:
     yield _LATE
 
 
+_STRANGE: Final = (
+    _user("Go."),
+    ChatMessage("assistant", calls=(ChatCall("zyx_1", '{"path": "wvu_2"}', "call_1"),)),
+    ChatMessage("tool", results=(ChatResult("zyx_1", "tsr_3", "call_1"),)),
+)
+"""A call whose words are nowhere else."""
 _LATE: Final = Conversation(
     "a late system message",
     Head("Be brief.", EMPTY_TOOL_SET),
@@ -155,7 +161,16 @@ def find_quirks(chat: ChatTemplate, bos: int | None = None) -> Rendering:
     late: dict[str, object] = {"late_system": "user"}
     found = _first_taken(found, told, _LATE.messages, {}, alternate, late, late | alternate)
     calls = Head(None, _TOOLS)
-    return _first_taken(found, calls, _LOOP[:3], {}, {"arguments": "text"})
+    found = _first_taken(found, calls, _LOOP[:3], {}, {"arguments": "text"})
+    return _first_taken(found, calls, _STRANGE, *_ways_to_show_calls())
+
+
+def _ways_to_show_calls() -> Iterator[dict[str, object]]:
+    """What a template may want, so that calls are in its prompts; the usual first."""
+    for ids in ("short", "numbered"):
+        for beside_calls in (True, False):
+            for arguments in ("object", "text"):
+                yield {"ids": ids, "beside_calls": beside_calls, "arguments": arguments}
 
 
 def _first_taken(
@@ -182,11 +197,13 @@ def _refusal(rendering: Rendering, head: Head, messages: tuple[ChatMessage, ...]
 
 
 def _shows(rendering: Rendering, head: Head, messages: tuple[ChatMessage, ...]) -> bool:
-    """Whether every text of a user or system message is in the prompt."""
+    """Whether every text of a user or system message is in the prompt, and every strange call."""
     pieces = _render(rendering, head, messages)
     text = "\n".join(piece for piece in pieces if isinstance(piece, str))
     wanted = [head.instructions or ""]
     wanted += [message.text for message in messages if message.role != "assistant"]
+    if messages is _STRANGE:
+        wanted += ("zyx_1", "wvu_2")
     return all(one.strip() in text for one in wanted)
 
 

@@ -1,6 +1,7 @@
 """Outputs that tags divide into thoughts, text and calls, read while they arrive.
 
-    TEXT      message text                              THINK -> THINKING   CALL -> CALLS
+    TEXT      message text                              THINK -> THINKING
+                                                        CALL -> CALLS, or SPELLED
     THINKING  reasoning text                            END_THINK -> TEXT
     CALLS     between calls: `[`, `,`, `;`, blanks      `]` -> TEXT    `{` -> CALL   a name -> NAME
     NAME      a name, where a format has it outside     ARGUMENTS or `{` -> CALL
@@ -8,6 +9,7 @@
     CALL_ID   an id, which is not read                  ARGUMENTS -> CALL
     CALL      one call's JSON (see json_call.py)        its end -> CALLS, or CALLED with END_CALL
     CALLED    nothing more belongs to the call          END_CALL -> TEXT
+    SPELLED   calls in words of a family's own (see spelled_calls.py)   their end -> TEXT
     STOPPED   after a stop token; what follows is ignored
 
 Which tags there are differs by format (`Tags`), and by vocabulary whether one is a special token
@@ -27,11 +29,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from turnwire.parts import ItemFinished, Part, ReasoningDelta, TextDelta
+from turnwire.parts import CallStarted, ItemFinished, Part, ReasoningDelta, TextDelta
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.detokenizer import Detokenizer
+from turnwire.rendering.elements import overlap
 from turnwire.rendering.json_call import JsonCall
 from turnwire.rendering.pieces import Piece
+from turnwire.rendering.spelled_calls import CallTags, SpelledCalls
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray, token_array
 
@@ -49,6 +53,7 @@ class Tags(Struct, frozen=True, kw_only=True):
         arguments: Stands between a call's name and its arguments, where the name is no JSON.
         call_id: Stands between a call's name and an id, which is not read.
         bare: A message that is a JSON object is a call, tag or not.
+        spelled: What stands behind `call`, where a family has words of its own for that.
     """
 
     think: Piece | None = None
@@ -58,6 +63,7 @@ class Tags(Struct, frozen=True, kw_only=True):
     arguments: Piece | None = None
     call_id: Piece | None = None
     bare: bool = False
+    spelled: CallTags | None = None
 
 
 class _State(Enum):
@@ -68,6 +74,7 @@ class _State(Enum):
     CALL_ID = "call id"
     CALL = "call"
     CALLED = "called"
+    SPELLED = "spelled"
     STOPPED = "stopped"
 
 
@@ -114,6 +121,9 @@ class TaggedParser:
         self._strip = thinking  # whether blanks at the start of the next item are the format's
         self._space = tokenizer.prefix_space  # a vocabulary's own blank in front of the output
         self._call = JsonCall(offered)
+        self._calls: SpelledCalls | None = None
+        self._marks = {} if tags.spelled is None else tags.spelled.marks
+        self._num_before = 0  # ids in front of spelled calls
         self._name = ""  # of the call whose id is said
         self._sampled = token_array()
         self._last: TokenArray | None = None  # the ids of the last item that ended
@@ -166,6 +176,9 @@ class TaggedParser:
         if token_id in self._stop:
             self._flush(parts, cut=False)
             self._state = _State.STOPPED  # `finish` ends the item
+        elif self._state is _State.SPELLED:
+            self._sampled.append(token_id)
+            self._read(self._marks.get(token_id, ""), parts)
         elif not self._tag(token_id, parts):
             self._sampled.append(token_id)
 
@@ -177,6 +190,8 @@ class TaggedParser:
         match self._state:
             case _State.TEXT if tag == tags.think:
                 self._open(_State.THINKING, parts)
+            case _State.TEXT if tag in tags.call and tags.spelled is not None:
+                self._open_spelled(tags.spelled, tag)
             case _State.TEXT if tag in tags.call:
                 self._open(_State.CALLS, parts)
             case _State.THINKING if tag == tags.end_think:
@@ -201,6 +216,14 @@ class TaggedParser:
         self._end_item(parts)
         self._state = state
         self._strip = True
+
+    def _open_spelled(self, spelled: CallTags, tag: Piece) -> None:
+        """Calls may follow: what came before ends when the first of them begins."""
+        before = self._held + (tag if isinstance(tag, str) else "")
+        self._held = ""
+        self._num_before = len(self._sampled)
+        self._state = _State.SPELLED
+        self._calls = SpelledCalls(spelled, self._offered, tag, before)
 
     def _close(self, tag: Piece, parts: list[Part]) -> bool:
         self._held = ""
@@ -236,6 +259,8 @@ class TaggedParser:
                     rest = self._read_call(rest, parts)
                 case _State.CALLED:
                     rest = self._read_end_of_call(rest, parts)
+                case _State.SPELLED:
+                    rest = self._read_spelled(rest, parts)
                 case _State.CALL_ID | _State.STOPPED:
                     return
 
@@ -263,6 +288,7 @@ class TaggedParser:
         if not tag:
             self._held = text[len(said) :]
             return ""
+        self._held = text[len(said) : at]
         self._tag(tag, parts)
         return text[at + len(tag) :]
 
@@ -331,6 +357,32 @@ class TaggedParser:
         self._tag(tag, parts)
         return text[at + len(tag) :]
 
+    def _read_spelled(self, text: str, parts: list[Part]) -> str:
+        calls = self._spelled_calls()
+        self._take_spelled(calls.feed(text), parts)
+        if calls.ended:
+            self._end_item(parts)
+        if calls.is_text:
+            self._state = _State.TEXT
+            self._strip = False
+        elif calls.over:
+            self._state = _State.TEXT
+            self._strip = True
+        return calls.rest
+
+    def _take_spelled(self, new: Sequence[Part], parts: list[Part]) -> None:
+        if self._has_item and any(isinstance(part, CallStarted) for part in new):
+            own = self._sampled[self._num_before :]
+            del self._sampled[self._num_before :]
+            self._end_item(parts)
+            self._sampled = own
+        self._take(new, parts)
+
+    def _spelled_calls(self) -> SpelledCalls:
+        if self._calls is None:
+            raise AssertionError("the state says that there are calls")
+        return self._calls
+
     def _flush(self, parts: list[Part], *, cut: bool) -> None:
         """The end of the output: what was held is what it looks like."""
         held, self._held = self._held, ""
@@ -343,6 +395,8 @@ class TaggedParser:
                 self._take([TextDelta(held)], parts)
             case _State.CALL if not cut or self._call.opened:
                 self._take(self._call.close(), parts)
+            case _State.SPELLED:
+                self._take_spelled(self._spelled_calls().close(cut=cut), parts)
 
     def _take(self, new: Sequence[Part], parts: list[Part]) -> None:
         parts += new
@@ -365,8 +419,4 @@ def _first(tags: Sequence[str], text: str) -> tuple[int, str]:
     found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
     if found:
         return min(found)
-    for tag in tags:
-        for size in range(min(len(tag) - 1, len(text)), 0, -1):
-            if text.endswith(tag[:size]):
-                return len(text) - size, ""
-    return len(text), ""
+    return len(text) - max((overlap(text, tag) for tag in tags), default=0), ""

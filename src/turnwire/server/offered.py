@@ -84,6 +84,14 @@ async def offered(config: Config, progress: Progress | None = None) -> list[Mode
     except BaseException:
         await building.aclose()
         raise
+    for name, report in building.reports.items():
+        if not report.reads_calls:
+            log.warning(
+                "tool_calls_not_read",
+                model=name,
+                reason="its chat template writes none that are known here; agents get text",
+                mend=f"name a template for tools in model.{name}.template",
+            )
     return [*built, *shipped]
 
 

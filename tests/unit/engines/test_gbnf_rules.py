@@ -84,3 +84,48 @@ def test_patterns_that_mean_more(regex: str) -> None:
     """What GBNF cannot say is refused."""
     with pytest.raises(Unwritable):
         Rules(Shunned(NAMES)).pattern(regex)
+
+
+def walked(rules: dict[str, str], state: str, text: str) -> int | None:
+    """How many characters of a text its rules take until they end; None if they never do."""
+    for count, sign in enumerate(text, 1):
+        taken = None
+        for way in rules[state][1:-1].split(" | "):
+            signs, _, after = way.partition(" ")
+            if signs == literal(sign) or (signs[0] == "[" and re.fullmatch(signs, sign)):
+                taken = after
+        if taken is None:
+            return None
+        if not taken:
+            return count
+        state = taken
+    return None
+
+
+@given(
+    st.lists(st.sampled_from([*"</pa>x", "</parameter>", *NAMES, "\n"]), max_size=9).map("".join)
+)
+def test_a_text_up_to_a_word(text: str) -> None:
+    """It ends with the first of the words, and spells no name of a special token."""
+    word = "\n</parameter>\n"
+    rules = Rules(Shunned(NAMES))
+    start = rules.pattern(f"(?s:.*?){word}")
+    assert start == rules.until(word)
+    written = dict(line.split(" ::= ") for line in rules.text().splitlines())
+    end = text.find(word) + len(word) if word in text else None
+    spelled = text if end is None else text[:end]
+    shunned = any(name in spelled for name in rules.shunned.words)
+    assert (None if shunned else end) == walked(written, start, text)
+
+
+@pytest.mark.parametrize("word", ["<think>\n", "k>", "<|x|>"])
+def test_a_word_that_is_shunned(word: str) -> None:
+    """What no text may spell can end none."""
+    with pytest.raises(Unwritable, match="where a special token may"):
+        Rules(Shunned(NAMES)).until(word)
+
+
+@pytest.mark.parametrize("regex", ["(?s:.*)a", "(?s:.*?)[ab]", ".*?a", "(?s:.+?)a"])
+def test_other_ends_are_patterns(regex: str) -> None:
+    """Only a lazy text with a word behind it ends with the first."""
+    assert "until" not in Rules(Shunned(NAMES)).pattern(regex)

@@ -43,6 +43,19 @@ def test_keywords(schema: Any, root: str) -> None:
     assert root == written(schema).rpartition("root ::= ")[2]
 
 
+def test_separators() -> None:
+    """JSON has the blanks that a schema asks for, everywhere in it."""
+    asked = {"x-guidance": {"item_separator": ", ", "key_separator": ": "}}
+    value = {"enum": [{"a": [1, 2]}]}
+    members = {"properties": {"b": value, "c": {"type": "array", "items": {"const": 3}}}}
+    schema = {**asked, "type": "object", **members, "required": ["b", "c"]}
+    text = written({**schema, "additionalProperties": False})
+    assert r'"\x22b\x22: " "{\x22a\x22: [1, 2]}"' in text
+    assert '", " "\\x22c\\x22: "' in text
+    assert '(", " item-1)' in text
+    assert 'any-string-2 ": " any-value' in written({**asked, "type": "object"})
+
+
 @pytest.mark.parametrize(
     ("schema", "kind"),
     [

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from tests.unit.rendering.imitations import encoded, loaded, shown
+from tests.unit.rendering.spelled_imitations import SPELLED, spelled_answer
 
 from turnwire.context.chain import Context
 from turnwire.engines.base import Delta, Generation
@@ -96,9 +97,12 @@ Answer = tuple[str, str, list[tuple[str, str]]]
 """Reasoning, text and calls (name and path)."""
 
 
-def written(family: str, answer: Answer) -> str:
+def written(family: str, answer: Answer, *, thinking: bool = False) -> str:
     """An answer as a model of the family writes it, with its stop token."""
     thought, text, calls = answer
+    if family in SPELLED:
+        given = [(name, {"path": path}) for name, path in calls]
+        return f"{spelled_answer(family, thought, text, given, thinking=thinking)}<|end|>"
     spelled = [(name, json.dumps({"path": path}, ensure_ascii=False)) for name, path in calls]
     match family:
         case "hermes":
@@ -193,8 +197,9 @@ def answer_of(name: str, step: dict[str, Any]) -> Answer:
         calls = []
     if name.startswith(("llama3", "harmony")):
         calls = calls[:1]
-    thinks = name.startswith(("qwen3", "harmony")) and step["effort"] is not None
-    text = step["text"] if name.startswith(("qwen", "harmony")) or not calls else ""
+    spelled = name in SPELLED
+    thinks = (spelled or name.startswith(("qwen3", "harmony"))) and step["effort"] is not None
+    text = step["text"] if spelled or name.startswith(("qwen", "harmony")) or not calls else ""
     return step["thought"] if thinks else "", text if calls else text or "Yes.", calls
 
 
@@ -235,7 +240,7 @@ async def converse(
     over: dict[str, Any] = {"pieces": pieces, "tokenizer": tokenizer}
     found = loaded(name, **over)
     family = found.report.output if name != "mistral, named" else "named"
-    family = name if family == "plain" else family
+    family = name if family == "plain" or name in SPELLED else family
     template = found.template
     talking, engine = model(template)
     own = template if name == "harmony" else loaded(name, "generic", **over).template
@@ -266,7 +271,8 @@ async def converse(
             others = reading.prepare(None, history + new, how)
             assert others.prompt.to_array() == prepared.prompt.to_array()
         answer = answer_of(name, step)
-        ids = encoded(template.tokenizer, written(family, answer))
+        thinking = step["effort"] is not None
+        ids = encoded(template.tokenizer, written(family, answer, thinking=thinking))
         engine.answer = ids
         items, after = await play(prepared)
         if step["cut"] is None:
@@ -291,6 +297,8 @@ KINDS = [
     ("deepseek", False),
     ("qwen3", True),
     ("mistral", True),
+    *((name, False) for name in SPELLED),
+    ("minimax", True),
 ]
 
 

@@ -13,6 +13,8 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from tests.unit.rendering.spelled_imitations import SPELLED
+
 from turnwire.gguf import GgufHeader
 from turnwire.rendering.load import Loaded, load_template
 from turnwire.rendering.tokenizer import Tokenizer
@@ -277,6 +279,7 @@ TEMPLATES: dict[str, tuple[str | None, tuple[str, ...]]] = {
     "bare": (BARE, ("<s>", "</s>")),
     "deepseek": (DEEPSEEK, _DEEPSEEK_TOKENS),
     "harmony": (None, HARMONY_TOKENS),
+    **SPELLED,
 }
 """By name: a template and the special tokens of its vocabulary."""
 
@@ -352,7 +355,7 @@ def loaded(
     source, special = TEMPLATES[name]
     if tokenizer is None:
         tokenizer = sentence_piece(special, prefix=True) if pieces else byte_level(special)
-    ends = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", _END)
+    ends = ("</s>", "<eos>", "<|endoftext|>", "<|end_of_text|>", _END, "<|end|>")
     begins = ("<s>", "<bos>", "<|begin_of_text|>", _BEGIN)
     bos = next((token for token in begins if token in special), "")
     eos = next((token for token in ends if token in special), "")

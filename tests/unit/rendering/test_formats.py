@@ -16,6 +16,7 @@ import pytest
 from msgspec import Raw
 from tests.unit.rendering.imitations import loaded
 from tests.unit.rendering.reading import Words, words_of
+from tests.unit.rendering.spelled_imitations import SPELLED
 
 from turnwire.constraint import Constraint
 from turnwire.engines.constrain import Guides
@@ -58,7 +59,7 @@ ANSWER = JsonSchemaFormat(
 )
 FAMILIES = [
     *("qwen2", "qwen2, tags as text", "qwen3", "qwen3, tags as text", "llama3"),
-    *("mistral", "mistral, named", "harmony"),
+    *("mistral", "mistral, named", "harmony", *SPELLED),
 ]
 
 

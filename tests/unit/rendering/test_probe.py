@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 from tests.unit.rendering.imitations import GEMMA, LLAMA3, MISTRAL, QWEN2, QWEN3, byte_level
 
 from turnwire.errors import ConfigError
+from turnwire.protocol.tools import EMPTY_TOOL_SET
 from turnwire.rendering.generic import Quirks, Rendering
 from turnwire.rendering.jinja import ChatTemplate
+from turnwire.rendering.messages import ChatCall, ChatMessage, ChatResult, Head
 from turnwire.rendering.probe import CONVERSATIONS, find_quirks, rewrites
 
 SPECIAL = byte_level(("<a>", "<b>", "<s>")).special
@@ -30,6 +33,16 @@ ALTERNATES = (
 TEXTS = "{% for m in messages %}{% for c in m.tool_calls %}{{ '' + c.function.arguments }}" + (
     "{% endfor %}{% endfor %}" + TURNS
 )
+SILENT = (
+    "{% for m in messages %}<a>{% if m.content is not none %}{{ m.content }}{% else %}"
+    "{% for c in m.tool_calls %}{{ c.function.name + c.function.arguments }}{% endfor %}"
+    "{% endif %}<b>{% endfor %}"
+)
+NUMBERED = (
+    "{% for m in messages %}<a>{% if m.role == 'tool' %}{{ m.tool_call_id }}:{% endif %}"
+    "{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.id }}{{ c.function.arguments | tojson }}"
+    "{% endfor %}<b>{% endfor %}"
+)
 EAGER = "{% for tool in tools %}{{ tool }}{% endfor %}" + TURNS
 
 
@@ -47,6 +60,10 @@ def rendering(source: str, **quirks: Any) -> Rendering:
         pytest.param(ALTERNATES, {"alternate": True}, id="turns that alternate"),
         pytest.param(TEXTS, {"arguments": "text"}, id="arguments as text"),
         pytest.param(EAGER, {"no_tools": "empty"}, id="a list of tools"),
+        pytest.param(
+            SILENT, {"arguments": "text", "beside_calls": False}, id="no text beside calls"
+        ),
+        pytest.param(NUMBERED, {"ids": "numbered"}, id="ids that say the tool"),
         pytest.param(QWEN3, {}, id="like Qwen"),
         pytest.param(LLAMA3, {}, id="like Llama"),
         pytest.param(MISTRAL, {"alternate": True, "late_system": "user"}, id="like Mistral"),
@@ -112,3 +129,34 @@ def test_messages_as_templates_get_them() -> None:
     assert ("tool", "read_file") == (result["role"], result["name"])
     text = rendering(TURNS, arguments="text").given(loop.messages[1])[0]
     assert '{"path": "a", "line": [1, 2.5]}' == text["tool_calls"][0]["function"]["arguments"]
+
+
+def said(source: str, *messages: ChatMessage) -> str:
+    """What a template makes of a conversation, without its tags."""
+    found = find_quirks(ChatTemplate(source, SPECIAL))
+    head = Head(None, EMPTY_TOOL_SET)
+    pieces = found.render(head, messages, opening=False, thinking=False)
+    return "|".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def test_text_beside_calls() -> None:
+    """It is a message of its own where a template shows calls only without any."""
+    message = ChatMessage("assistant", "So.", calls=(ChatCall("f", "{}", "c"),))
+    assert "So.|f{}" == said(SILENT, message)
+    assert "Go.|f{}" == said(SILENT, ChatMessage("user", "Go."), structs.replace(message, text=""))
+
+
+def test_numbered_ids() -> None:
+    """They count the calls of the whole conversation, and outputs bear the same."""
+    called = [
+        ChatMessage("assistant", calls=tuple(ChatCall("f", "{}", f"{n}{m}") for m in range(2)))
+        for n in range(2)
+    ]
+    results = [
+        ChatMessage("tool", results=tuple(ChatResult("f", "r", f"{n}{m}") for m in (1, 0)))
+        for n in range(2)
+    ]
+    assert (
+        "functions.f:0{}functions.f:1{}|functions.f:1:r|functions.f:0:r"
+        "|functions.f:2{}functions.f:3{}|functions.f:3:r|functions.f:2:r"
+    ) == said(NUMBERED, called[0], results[0], called[1], results[1])

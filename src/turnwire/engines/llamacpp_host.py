@@ -65,9 +65,10 @@ def main() -> None:
         started = Started()
     sys.stdout.buffer.write(msgspec.json.encode(started) + b"\n")
     sys.stdout.flush()
-    if started.url:
-        sys.stdin.buffer.read()
-    # Not the way through destructors: they would wait for generations that nobody reads.
+    if not started.url:
+        return  # through destructors: the library writes its log, with the reason, in a thread
+    sys.stdin.buffer.read()
+    # Not that way: they would wait for generations that nobody reads.
     os._exit(0)
 
 

@@ -32,6 +32,7 @@ _SIGNS: Final = ("error loading model:", "failed to allocate", "rror: ", " E ")
 _NO_REASON: Final = "failed to load model"
 # Of the reasons for which a file that is not whole cannot be loaded.
 _CUT: Final = ("file bounds", "file size", "failed to read", "end of file")
+_MAX_LINE_BYTES: Final = 65_536
 _CLOSE_SEC: Final = 5.0
 _LAST_BREATH_SEC: Final = 0.5
 _MAX_WINDOW: Final = 32_768
@@ -124,8 +125,12 @@ class _Child:
 
     async def _read(self, stderr: asyncio.StreamReader) -> None:
         # An unread pipe would stop the process in the end.
-        while chunk := await stderr.read(1 << 16):
-            self._lines.extend(chunk.decode("utf-8", "replace").splitlines())
+        rest = ""
+        while chunk := await stderr.read(_MAX_LINE_BYTES):
+            *lines, rest = (rest + chunk.decode("utf-8", "replace")).split("\n")
+            self._lines.extend(lines)
+            rest = rest[-_MAX_LINE_BYTES:]
+        self._lines.append(rest)
 
 
 class LlamaCppProcess:

@@ -17,7 +17,7 @@ import pytest
 import typer
 
 from turnwire.cli.main import app
-from turnwire.config import load
+from turnwire.config_sources import load
 from turnwire.server.openapi import document
 
 ROOT = Path(__file__).parent.parent

@@ -39,7 +39,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "model_config": frozenset({"errors"}),
     "hub": frozenset({"errors"}),
     "config_layers": frozenset({"errors", "model_config"}),
-    "config": LEAVES | {"config_layers", "model_config"},
+    "config": LEAVES | {"model_config"},
+    "config_sources": LEAVES | {"config", "config_layers", "model_config"},
     "telemetry": LEAVES,
     "engines": LEAVES,
     "protocol": LEAVES,
@@ -59,7 +60,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "asked": ASKED,
     "turn": TURN,
     "server": TURN | {"turn"},
-    "cli": TURN | {"server", "turn", "turnwire"},
+    "cli": TURN | {"config_sources", "server", "turn", "turnwire"},
 }
 
 

@@ -21,9 +21,8 @@ from turnwire.config import (
     StoreConfig,
     WebSocketConfig,
     default_data_dir,
-    faults,
-    load,
 )
+from turnwire.config_sources import faults, load
 from turnwire.errors import ConfigError
 
 HOME = {"HOME": "/home/someone"}

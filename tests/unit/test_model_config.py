@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.pretty import pretty_repr
 
-from turnwire.config import load
+from turnwire.config_sources import load
 from turnwire.errors import ConfigError
 from turnwire.model_config import (
     ChatModelConfig,

@@ -17,7 +17,8 @@ from rich.text import Text
 
 from turnwire.cli.chat_link import Link, Lost
 from turnwire.cli.chat_turn import Answer, Chat, Piece, Tone
-from turnwire.config import Config, load
+from turnwire.config import Config
+from turnwire.config_sources import load
 from turnwire.errors import ConfigError, TurnwireError
 from turnwire.protocol.requests import Effort
 from turnwire.telemetry import logs

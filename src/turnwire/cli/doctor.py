@@ -17,7 +17,8 @@ from rich.text import Text
 
 from turnwire.cli.doctor_models import examine_models
 from turnwire.cli.finding import Finding, State
-from turnwire.config import Config, faults, load
+from turnwire.config import Config
+from turnwire.config_sources import faults, load
 from turnwire.errors import ConfigError
 from turnwire.server.listening import reason_of
 from turnwire.telemetry import logs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from turnwire.config import load
+from turnwire.config_sources import load
 from turnwire.errors import ConfigError, TurnwireError
 
 __all__ = ["run"]

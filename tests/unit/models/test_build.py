@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 from tests.random_model import random_model
 
-from turnwire.config import load
+from turnwire.config_sources import load
 from turnwire.engines.llamacpp_process import LlamaCppModel, LlamaCppProcess
 from turnwire.engines.sim import SimEngine
 from turnwire.errors import ConfigError, EngineUnavailable

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from turnwire.config import Config, load
+from turnwire.config import Config
+from turnwire.config_sources import load
 from turnwire.errors import ConfigError, EngineUnavailable
 from turnwire.hub import HubError
 from turnwire.models.build import Builder

@@ -99,6 +99,7 @@ def stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:
     headers = response.headers
     headers["x-request-id"] = new_id("req")
     headers["openai-version"] = OPENAI_VERSION
+    headers["Server"] = "turnwire"  # which library in which version helps nobody but an attacker
     began = request.get(BEGAN)  # None if it was refused before anything was done for it
     spent_sec = 0.0 if began is None else time.perf_counter() - began
     headers["openai-processing-ms"] = str(int(1000 * spent_sec))

@@ -249,7 +249,7 @@ class Server:
         self._refuse_too_many(caller)
         if not self.config.websocket.enabled:
             raise UpgradeRequired(
-                "WebSocket mode is off on this server: POST to this path instead."
+                "WebSocket mode is off on this server: POST to this path instead.", offered=False
             )
         one = Socket(self._turns, caller, self.metrics, self._socket_settings)
         self._sockets.add(one)

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from turnwire.errors import InvalidRequest, NotFound, ServiceError, WireError
+from turnwire.errors import InvalidRequest, NotFound, ServiceError, UpgradeRequired, WireError
 from turnwire.ids import new_id
 from turnwire.protocol.codec import error_body
 from turnwire.telemetry.logs import get_logger
@@ -20,6 +20,12 @@ __all__ = ["answer", "fault_middleware", "stamp", "stamp_prepared"]
 log = get_logger()
 
 BEGAN: Final = web.RequestKey("began", float)
+HANDSHAKE: Final = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+}
+"""What a 426 has to say (RFC 9110 section 15.5.22, RFC 6455 section 4.4)."""
 OPENAI_VERSION: Final = "2020-10-01"
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log could show it
 
@@ -37,6 +43,8 @@ def answer(error: WireError) -> web.Response:
         headers["x-should-retry"] = str(error.should_retry).lower()
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UpgradeRequired) and error.offered:
+        headers |= HANDSHAKE
     return web.Response(
         body=error_body(error),
         status=error.status,

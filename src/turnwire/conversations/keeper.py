@@ -108,7 +108,9 @@ class Conversations:
         self.store: Final = store
         self.locks: Final = Locks()
         self._history: Final = history
-        self._known: Final[Recent[_Known]] = Recent(max_known)
+        self._known: Final[Recent[_Known]] = Recent(
+            max_known, context_of=lambda known: known.context
+        )
         self._now: Final = now
 
     # -- by hand

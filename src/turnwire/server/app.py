@@ -71,6 +71,8 @@ __all__ = ["Server", "builder", "embedded", "run", "serve"]
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
 """No response has the name of an endpoint: without this, that one would seem to have methods."""
+MODEL: Final = "/v1/models/{id:.+}"
+"""Names such as `owner/model` are common, and not every client escapes the slash."""
 
 
 class Server:
@@ -196,7 +198,7 @@ class Server:
             web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
             *self._conversations.routes(),
             web.get("/v1/models", models.models, allow_head=False),
-            web.get("/v1/models/{id}", models.model, allow_head=False),
+            web.get(MODEL, models.model, allow_head=False),
             web.get("/health", self._health),
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),

@@ -175,6 +175,7 @@ class Server:
         app.on_response_prepare.append(stamp_prepared)
         app.on_response_prepare.append(self._creating.tell_rates)
         app.on_response_prepare.append(cors.stamp)
+        app.on_response_prepare.append(self._streams.see_off)
         app.on_cleanup.append(self._cleanup)
         for route in self._routes():
             route.kwargs["expect_handler"] = self._bodies.expect

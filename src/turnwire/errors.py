@@ -246,10 +246,18 @@ class ExpectationFailed(ClientError):
 
 
 class UpgradeRequired(ClientError):
-    """GET /v1/responses without an Upgrade header, or where WebSocket mode is off."""
+    """GET /v1/responses without a WebSocket handshake, or where WebSocket mode is off.
+
+    Attributes:
+        offered: Whether a handshake would be taken.
+    """
 
     status = 426
     default_code = "upgrade_required"
+
+    def __init__(self, message: str, *, offered: bool) -> None:
+        super().__init__(message)
+        self.offered = offered
 
 
 class TooManyRequests(ClientError):

@@ -47,7 +47,7 @@ from turnwire.protocol.items import (
     ReasoningText,
     Summary,
 )
-from turnwire.sealing import Sealer, SealError
+from turnwire.sealing import SEALED, Sealer, SealError
 from turnwire.store.base import Store, StoredTurn
 from turnwire.tokens import TokenArray
 
@@ -344,6 +344,7 @@ class History:
     ) -> StoredTurn:
         before = given.parent
         alone = with_past and before is not None and before.stored_id is None
+        brought = given.all_items() if alone else given.items
         made = after.since(given)
         output = [item for link in made for item in link.items]
         sampled = _Sampled(
@@ -359,9 +360,11 @@ class History:
             parent=before.stored_id if before is not None else None,
             created_at=created_at,
             response=response,
-            items=self._at_rest(owner, given.all_items() if alone else given.items),
+            items=self._at_rest(owner, brought),
             output=self._at_rest(owner, output),
-            tokens=msgspec.msgpack.encode(sampled),
+            tokens=self.tokens_to_store(
+                owner, [*brought, *output], msgspec.msgpack.encode(sampled)
+            ),
         )
 
     async def _put(self, put: Put, turn: StoredTurn, given: Context) -> bool | None:
@@ -375,7 +378,8 @@ class History:
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
     ) -> Context:
-        sampled = msgspec.msgpack.decode(turn.tokens, type=_Sampled)
+        tokens = self.tokens_from_store(owner, turn.tokens)
+        sampled = msgspec.msgpack.decode(tokens, type=_Sampled)
         if not sampled.whole:
             raise PreviousResponseNotFound(wanted)
         context = Context(parent, self.from_store(owner, turn.items))
@@ -402,6 +406,28 @@ class History:
             for item in items
         ]
 
+    def tokens_to_store(self, owner: str, items: Iterable[Item], packed: bytes) -> bytes:
+        """Return what was sampled for these items as it is at rest.
+
+        Whoever has the ids of a thought can spell it: they are sealed as its text is.
+        """
+        if any(isinstance(item, Reasoning) for item in items):
+            return self.sealer.seal(packed, owner).encode()
+        return packed
+
+    def tokens_from_store(self, owner: str, kept: bytes) -> bytes:
+        """Return what `tokens_to_store` was given.
+
+        Raises:
+            InvalidRequest: `invalid_encrypted_content`, after a key of this server was lost.
+        """
+        if not kept.startswith(SEALED):
+            return kept
+        try:
+            return self.sealer.open(kept.decode(), owner)
+        except (SealError, ValueError) as error:
+            raise _cannot_open("reasoning", "input") from error
+
     def _open(self, owner: str, item: Reasoning | Compaction, param: str) -> Item:
         if isinstance(item, Reasoning) and (item.content or not item.encrypted_content):
             return item
@@ -412,12 +438,7 @@ class History:
                 return structs.replace(item, opened=decode_summary(content))
             text = content.decode()
         except (SealError, ValueError) as error:
-            raise InvalidRequest(
-                f"The encrypted {what} content could not be opened: it was made for another "
-                "account or with a key this server no longer has. Leave the item out.",
-                code="invalid_encrypted_content",
-                param=param,
-            ) from error
+            raise _cannot_open(what, param) from error
         return structs.replace(item, content=(ReasoningText(text=text),), encrypted_content=None)
 
     def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:
@@ -431,6 +452,15 @@ class History:
         if item.id is None and not isinstance(item, OpaqueItem):
             item = with_id(item, fresh_id(item))
         return item
+
+
+def _cannot_open(what: str, param: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"The encrypted {what} content could not be opened: it was made for another account or "
+        "with a key this server no longer has. Leave the item out.",
+        code="invalid_encrypted_content",
+        param=param,
+    )
 
 
 def _input_of(turns: Sequence[StoredTurn]) -> list[tuple[str, Item]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Raw, Struct
 
 from turnwire.context.chain import Context
+from turnwire.context.weights import held_bytes
 from turnwire.errors import WireError
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.protocol.requests import CreateResponse
@@ -55,8 +56,8 @@ class Remembered(Struct, frozen=True, eq=False):
 
     @property
     def num_bytes(self) -> int:
-        """About what it holds in memory: text, and the token ids of the same text."""
-        return 2048 + 2 * self.context.num_chars
+        """About what it holds in memory."""
+        return held_bytes(self.context.num_chars)
 
 
 class Order(Struct, kw_only=True, eq=False):

@@ -24,7 +24,10 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from turnwire.errors import ConfigError, SealError
 
-__all__ = ["SealError", "Sealer", "load_or_create_key"]
+__all__ = ["SEALED", "SealError", "Sealer", "load_or_create_key"]
+
+SEALED: Final = b"gAAAAA"
+"""Every token begins so: with Fernet's version, and a date before the year 2106."""
 
 PLAIN: Final = b"\x00"
 DEFLATED: Final = b"\x01"

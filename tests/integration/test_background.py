@@ -564,6 +564,19 @@ async def test_too_many(tmp_path: Path) -> None:
         assert 200 == (await http.create(**QUICK)).status
 
 
+async def test_too_much(tmp_path: Path) -> None:
+    """What requests hold that nobody waits for is bounded as well; when they end, others begin."""
+    told = structs.replace(config(tmp_path), background=BackgroundConfig(max_bytes=150_000))
+    large = {**STALLED, "input": "word " * 20_000}
+    async with serving(told, ["sim"]) as server, connect(server.url) as http:
+        ids = [(await http.create(**large)).json()["id"] for _ in range(2)]
+        refused = await http.create(**large)
+        assert (503, "server_is_overloaded") == (refused.status, refused.error()["code"])
+        for response_id in ids:
+            await http.request("POST", f"/v1/responses/{response_id}/cancel")
+        assert 200 == (await http.create(**large)).status
+
+
 async def test_forgotten(tmp_path: Path) -> None:
     """After its time an unstored response is gone, and a stored one has no events any more."""
     told = structs.replace(config(tmp_path), background=BackgroundConfig(keep_sec=0.0))

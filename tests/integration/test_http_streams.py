@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -109,6 +109,29 @@ async def test_a_client_that_does_not_read(tmp_path: Path, num_tokens: int) -> N
                 taken += some
             assert b"event: response.output_text.delta" in taken
             assert b"[DONE]" not in taken
+
+
+async def test_a_client_that_does_not_read_a_plain_answer(tmp_path: Path) -> None:
+    """It is cut off in time too, and what it was sent is not whole."""
+    async with streaming(tmp_path, SseConfig(stalled_sec=0.3)) as server:
+        async with connect(server.url) as wire:
+            item = {"role": "user", "content": "x" * 1_000_000}
+            made = await wire.request("POST", "/v1/conversations", {"items": [item] * 20})
+            path = f"/v1/conversations/{made.json()['id']}/items"
+        place = urlsplit(server.url)
+        loop = asyncio.get_running_loop()
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await loop.sock_connect(sock, (place.hostname, place.port))
+            await loop.sock_sendall(sock, write_request("GET", path))
+            await eventually(lambda: len(server.server._streams) == 1)
+            await eventually(lambda: len(server.server._streams) == 0)
+            num_bytes = 0
+            with suppress(ConnectionError):
+                while some := await loop.sock_recv(sock, 65_536):
+                    num_bytes += len(some)
+            assert 0 < num_bytes < 20_000_000
 
 
 async def test_a_stream_that_is_read_is_let_go(tmp_path: Path) -> None:

@@ -55,6 +55,17 @@ async def test_an_alias_is_another_name_for_a_model(tmp_path: Path) -> None:
             assert 404 == (await wire.request("GET", "/v1/models/o8")).status
 
 
+@pytest.mark.parametrize("path", ["owner/model:q4", "owner%2Fmodel%3Aq4"])
+async def test_a_name_with_a_slash(tmp_path: Path, path: str) -> None:
+    """It is found whether or not a client escapes the slash."""
+    async with (
+        offering(tmp_path, aliases=("owner/model:q4",)) as (server, _),
+        connect(server.url) as wire,
+    ):
+        answer = await wire.request("GET", f"/v1/models/{path}")
+        assert (200, "owner/model:q4") == (answer.status, answer.json()["id"])
+
+
 @pytest.mark.parametrize(
     ("key", "may"),
     [(ALICE, {"gpt-5"}), (BOB, {"house", "gpt-5", "o9"})],

@@ -205,6 +205,7 @@ async def test_headers(server: Serving, http: HttpConnection) -> None:
         assert one["openai-version"] == "2020-10-01"
         assert one["openai-processing-ms"].isdigit()
         assert one["x-request-id"].startswith("req_")
+        assert one["server"] == "turnwire"
     assert len({one["x-request-id"] for one in headers}) == len(headers)
 
 

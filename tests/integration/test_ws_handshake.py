@@ -35,6 +35,7 @@ from turnwire.config import KeyConfig, LimitsConfig, WebSocketConfig
 
 KEYS = (KeyConfig(owner="alice", key=ALICE), KeyConfig(owner="bob", key=BOB))
 COMPRESSED = WebSocketConfig(compression=True)
+UPGRADE = {"connection": "Upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
 
 
 async def knock(url: str, data: bytes) -> Answer:
@@ -97,6 +98,7 @@ async def test_no_upgrade(server: Serving) -> None:
     for data in (plain_get, old, no_key):
         answer = await knock(server.url, data)
         assert (426, "upgrade_required") == (answer.status, answer.error()["code"])
+        assert UPGRADE == {name: answer.headers.get(name) for name in UPGRADE}
 
 
 async def test_where_it_is_off(tmp_path: Path) -> None:
@@ -104,6 +106,7 @@ async def test_where_it_is_off(tmp_path: Path) -> None:
     async with served(tmp_path, websocket=WebSocketConfig(enabled=False)) as server:
         answer = await knock(server.url, handshake())
         assert (426, "upgrade_required") == (answer.status, answer.error()["code"])
+        assert "upgrade" not in answer.headers
         async with connect(server.url) as http:
             assert 200 == (await http.create(**talking(4))).status
 

@@ -128,13 +128,23 @@ async def test_a_chain_comes_back_whole_with_its_sampled_ids() -> None:
 
 
 async def test_reasoning_is_sealed_at_rest() -> None:
-    """The store never sees the text of a thought."""
+    """The store never sees the text of a thought, nor the ids that spell it."""
     store = MemoryStore(100)
     thought = Reasoning(id="rs_1", summary=(), content=(ReasoningText(text="secret thought"),))
-    await keep(history(store), "r1", None, [user("a"), thought], [thought])
+    ids = token_array([70_001, 70_002, 70_003])
+    await keep(
+        history(store), "r1", None, [user("a"), thought], [thought, assistant("b")],
+        sampled=[ids, ids],
+    )  # fmt: skip
     turn = await store.get("me", "r1")
     assert turn is not None
     assert b"secret thought" not in turn.items + turn.output
+    assert ids.tobytes() not in turn.tokens
+    assert [ids, ids] == list((await history(store).find("me", "r1")).sampled)
+    stranger = History(store, Sealer([Sealer.generate_key()]), RecentContexts())
+    with pytest.raises(InvalidRequest) as caught:
+        await stranger.find("me", "r1")
+    assert "invalid_encrypted_content" == caught.value.code
 
 
 async def test_items_of_a_stored_turn_have_ids() -> None:

@@ -108,7 +108,9 @@ class Conversations:
         self.store: Final = store
         self.locks: Final = Locks()
         self._history: Final = history
-        self._known: Final[Recent[_Known]] = Recent(max_known)
+        self._known: Final[Recent[_Known]] = Recent(
+            max_known, context_of=lambda known: known.context
+        )
         self._now: Final = now
 
     # -- by hand
@@ -416,14 +418,17 @@ class Conversations:
         item = self._history.to_store(owner, placed.item)
         if item.id is None:
             raise AssertionError("items get their ids when they are admitted")
-        return ConversationItem(
-            id=item.id, body=encode_item(item), tokens=pack(placed.vocabulary, placed.sampled)
-        )
+        tokens = pack(placed.vocabulary, placed.sampled)
+        tokens = self._history.tokens_to_store(owner, [item], tokens) if tokens else tokens
+        return ConversationItem(id=item.id, body=encode_item(item), tokens=tokens)
 
     def _placed(self, owner: str, items: Sequence[ConversationItem]) -> list[Placed]:
         bodies = b"[" + b",".join(one.body for one in items) + b"]"
         opened = self._history.from_store(owner, bodies)
-        return [unpack(item, one.tokens) for item, one in zip(opened, items, strict=True)]
+        return [
+            unpack(item, self._history.tokens_from_store(owner, one.tokens))
+            for item, one in zip(opened, items, strict=True)
+        ]
 
 
 def _references(items: Sequence[Item]) -> set[int]:

@@ -61,6 +61,8 @@ __all__ = ["Server", "serve"]
 BEAT_SEC: Final = 1.0
 STORED: Final = "/v1/responses/{id:(?!(?:input_tokens|compact)$)[^{}/]+}"
 """No response has the name of an endpoint: without this, that one would seem to have methods."""
+MODEL: Final = "/v1/models/{id:.+}"
+"""Names such as `owner/model` are common, and not every client escapes the slash."""
 
 
 class Server:
@@ -163,6 +165,7 @@ class Server:
         app.on_response_prepare.append(stamp_prepared)
         app.on_response_prepare.append(self._creating.tell_rates)
         app.on_response_prepare.append(cors.stamp)
+        app.on_response_prepare.append(self._streams.see_off)
         app.on_cleanup.append(self._cleanup)
         for route in self._routes():
             route.kwargs["expect_handler"] = self._bodies.expect
@@ -186,7 +189,7 @@ class Server:
             web.get("/v1/responses/{id}/input_items", stored.input_items, allow_head=False),
             *self._conversations.routes(),
             web.get("/v1/models", models.models, allow_head=False),
-            web.get("/v1/models/{id}", models.model, allow_head=False),
+            web.get(MODEL, models.model, allow_head=False),
             web.get("/health", self._health),
             web.get("/ready", self._ready),
             web.get("/metrics", self._metrics),
@@ -244,7 +247,7 @@ class Server:
         self._refuse_too_many(caller)
         if not self.config.websocket.enabled:
             raise UpgradeRequired(
-                "WebSocket mode is off on this server: POST to this path instead."
+                "WebSocket mode is off on this server: POST to this path instead.", offered=False
             )
         one = Socket(self._turns, caller, self.metrics, self._socket_settings)
         self._sockets.add(one)

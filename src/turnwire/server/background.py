@@ -66,8 +66,15 @@ class Run:
         self.stored: Final = order.request.store is not False
         self.accepted: Final[asyncio.Future[bytes]] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None]
+        self._num_asked_bytes = _asked_bytes(order)
         self._held: Final = held
         self._readers: list[asyncio.Future[None]] = []
+
+    @property
+    def num_bytes(self) -> int:
+        """What it holds in memory."""
+        made = len(self.response) + (self.log.num_bytes if self.log is not None else 0)
+        return self._num_asked_bytes + made
 
     @property
     def slow(self) -> bool:
@@ -86,8 +93,7 @@ class Run:
             if isinstance(event, STATES):
                 self.response = bytes(event.response)
                 self.ended = isinstance(event, TERMINAL_EVENTS)
-        num_bytes = len(self.response) + (self.log.num_bytes if self.log is not None else 0)
-        self._held.resize(self.response_id, num_bytes)
+        self._held.resize(self.response_id, self.num_bytes)
         self._wake()
         if not self.accepted.done():
             self.accepted.set_result(self.response)
@@ -104,6 +110,12 @@ class Run:
         finally:
             if news in self._readers:
                 self._readers.remove(news)
+
+    def let_go(self) -> None:
+        """Drop what was asked: it is done, or never will be."""
+        self.order = None
+        self._num_asked_bytes = 0
+        self._held.resize(self.response_id, self.num_bytes)
 
     def accept(self, refusal: WireError) -> bool:
         """Return whether it was accepted; if nobody was told yet, it is refused with this."""
@@ -166,7 +178,7 @@ class Background:
         if order.request.stream:
             events = EventLog(config.max_events, config.max_bytes_per_response)
         run = Run(order, events, self._held)
-        self._held.admit(order.owner, order.response_id, run)
+        self._held.admit(order.owner, order.response_id, run, run.num_bytes)
         run.task = asyncio.create_task(self._run(run, order), name=order.response_id)
         self._tasks.add(run.task)
         run.task.add_done_callback(self._tasks.discard)
@@ -228,7 +240,7 @@ class Background:
             refusal = order.stopped_by or ServiceError("The server was stopped.")
         except Exception as error:
             log.error("turn_failed", response_id=order.response_id, exc_info=error)
-        run.order = None
+        run.let_go()
         if run.accept(refusal):
             if not run.ended:
                 run.give_up(refusal)
@@ -236,3 +248,9 @@ class Background:
             self._held.end(order.response_id, now, expendable=run.stored)
         else:
             self._held.drop(order.response_id)
+
+
+def _asked_bytes(order: Order) -> int:
+    """Most of what a request holds."""
+    request = order.request
+    return memoryview(request.input).nbytes + memoryview(request.tools).nbytes

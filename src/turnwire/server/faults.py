@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from turnwire.errors import InvalidRequest, NotFound, ServiceError, WireError
+from turnwire.errors import InvalidRequest, NotFound, ServiceError, UpgradeRequired, WireError
 from turnwire.ids import new_id
 from turnwire.protocol.codec import error_body
 from turnwire.telemetry.logs import get_logger
@@ -20,6 +20,12 @@ __all__ = ["answer", "fault_middleware", "stamp", "stamp_prepared"]
 log = get_logger()
 
 BEGAN: Final = web.RequestKey("began", float)
+HANDSHAKE: Final = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+}
+"""What a 426 has to say (RFC 9110 section 15.5.22, RFC 6455 section 4.4)."""
 OPENAI_VERSION: Final = "2020-10-01"
 ROOTS: Final = ("/responses", "/models", "/conversations")
 CLIENT_CLOSED_REQUEST: Final = 499  # nginx's name for it; only the access log could show it
@@ -38,6 +44,8 @@ def answer(error: WireError) -> web.Response:
         headers["x-should-retry"] = str(error.should_retry).lower()
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UpgradeRequired) and error.offered:
+        headers |= HANDSHAKE
     return web.Response(
         body=error_body(error),
         status=error.status,
@@ -110,6 +118,7 @@ def stamp(request: web.BaseRequest, response: web.StreamResponse) -> None:
     headers = response.headers
     headers["x-request-id"] = new_id("req")
     headers["openai-version"] = OPENAI_VERSION
+    headers["Server"] = "turnwire"  # which library in which version helps nobody but an attacker
     began = request.get(BEGAN)  # None if it was refused before anything was done for it
     spent_sec = 0.0 if began is None else time.perf_counter() - began
     headers["openai-processing-ms"] = str(int(1000 * spent_sec))

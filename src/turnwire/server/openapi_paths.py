@@ -38,7 +38,12 @@ INCLUDE: Final = _parameter(
 LISTING: Final = [
     _parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT}),
     _parameter("order", "query", {"enum": ["asc", "desc"], "default": "desc"}),
-    _parameter("after", "query", {"type": "string"}, "Id of the last item of the page before."),
+    _parameter(
+        "after",
+        "query",
+        {"type": "string", "minLength": 1},
+        "Id of the last item of the page before.",
+    ),
     INCLUDE,
 ]
 READING: Final = [

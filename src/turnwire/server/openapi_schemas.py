@@ -177,13 +177,17 @@ BY_HAND: Final[Json] = {
         ]
     },
 }
+NAME: Final = Annotated[str, Meta(min_length=1)]
 CREATE: Final[dict[str, Any]] = {
-    "model": str,
+    "model": NAME,
     "input": LongText | _list_of("InputItem") | None,
     "tools": _list_of("Tool") | None,
     "tool_choice": _ref("ToolChoice") | None,
 }
-COMPACT: Final[dict[str, Any]] = {"input": LongText | _list_of("InputItem") | None}
+COMPACT: Final[dict[str, Any]] = {
+    "model": NAME,
+    "input": LongText | _list_of("InputItem") | None,
+}
 UNSUPPORTED: Final = (
     "generate",  # WebSocket mode only
     "moderation",

@@ -1,20 +1,25 @@
-"""The library's server, with answers of ours where it would answer by itself.
+"""The library's server, where what it does before there is a request is not what we want.
 
 What cannot be read as HTTP never becomes a request: no route, middleware or signal sees it. The
 library answers it in plain text that quotes what came. Here it gets an error like any other, with
-the headers of every answer; nothing of what came is quoted, as it may hold a key.
+the headers of every answer; nothing of what came is quoted, as it may hold a key. And who connects
+and asks for nothing is let go after some time, not never: anybody could hold every connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from aiohttp import web
 
 from turnwire.errors import InvalidRequest, ServiceError, WireError
 from turnwire.server.faults import answer, stamp
 
-__all__ = ["Runner"]
+__all__ = ["HEAD_SEC", "Runner"]
+
+HEAD_SEC: Final = 60.0
+"""How long a client may take to send its first request's head; the library limits later ones."""
 
 
 class Runner(web.AppRunner):
@@ -41,7 +46,23 @@ class _Server(web.Server):
 class _Protocol(web.RequestHandler):
     """The server's side of one connection."""
 
-    __slots__ = ()
+    __slots__ = ("_patience",)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        loop = asyncio.get_running_loop()
+        self._patience = loop.call_later(HEAD_SEC, self.close_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait no more."""
+        self._patience.cancel()
+        super().connection_lost(exc)
+
+    def close_if_silent(self) -> None:
+        """Let the client go if it has never asked for anything."""
+        if not self._request_count:
+            self.force_close()
 
     def handle_error(
         self,

@@ -1,10 +1,12 @@
 """Streamed HTTP answers while they last: never silent for long, and no client holds one for ever.
 
-The same rules as for WebSocket connections (`session.watch`), as far as a stream has them.
+The same rules as for WebSocket connections (`session.watch`), as far as a stream has them. A plain
+answer that is large can be held by its client too, and is looked after until it has left.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Final, Self
@@ -14,7 +16,10 @@ from aiohttp import HttpVersion11, web
 from turnwire.server.writer import Frame, Outbox, sse_comment, sse_frame
 from turnwire.session.watch import Due, Pulse, Watch
 
-__all__ = ["Stream", "StreamedAnswer", "Streams", "is_chunked"]
+__all__ = ["Leaving", "Stream", "StreamedAnswer", "Streams", "is_chunked"]
+
+LARGE_BYTES: Final = 65_536
+"""Smaller answers are taken by the system at once, or hold little."""
 
 STREAM_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -71,20 +76,45 @@ class Stream:
         return True
 
 
+class Leaving:
+    """A plain answer, from the moment it is handed over until all of it has left."""
+
+    def __init__(self, transport: asyncio.WriteTransport, watch: Watch) -> None:
+        """Look after the answer that is about to be written here."""
+        self._transport: Final = transport
+        self._watch: Final = watch
+        self._unsent = 0
+        self._moved_sec = 0.0
+
+    def beat(self, now: float) -> bool:
+        """As `Stream.beat`."""
+        unsent = self._transport.get_write_buffer_size()
+        if not unsent or self._transport.is_closing():
+            return False
+        if unsent != self._unsent:
+            self._unsent, self._moved_sec = unsent, now
+        stalled = now - self._moved_sec
+        pulse = Pulse(age=0.0, unheard=0.0, unsaid=0.0, stalled=stalled, busy=False, remembers=True)
+        if self._watch.due(pulse) is Due.CUT_OFF:
+            self._transport.abort()
+            return False
+        return True
+
+
 class Streams:
-    """All streamed answers of a server."""
+    """All streamed answers of a server, and the large ones that are not."""
 
     def __init__(self, *, keepalive_sec: float, stalled_sec: float) -> None:
         """Watch by these times; 0 turns one off."""
         self._watch: Final = Watch(
             max_age_sec=0.0, idle_sec=0.0, keepalive_sec=keepalive_sec, stalled_sec=stalled_sec
         )
-        self._live: Final[set[Stream]] = set()
+        self._live: Final[set[Stream | Leaving]] = set()
 
     def __len__(self) -> int:
         return len(self._live)
 
-    def __iter__(self) -> Iterator[Stream]:
+    def __iter__(self) -> Iterator[Stream | Leaving]:
         """Those of this moment; more may come and go meanwhile."""
         return iter(tuple(self._live))
 
@@ -108,7 +138,14 @@ class Streams:
         """
         return StreamedAnswer(self, request, frame)
 
-    def beat(self, stream: Stream, now: float) -> None:
+    async def see_off(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Look after a plain answer that is about to be sent: a signal of the application."""
+        body = response.body if isinstance(response, web.Response) else None
+        transport = request.transport
+        if isinstance(body, bytes) and len(body) > LARGE_BYTES and transport is not None:
+            self._live.add(Leaving(transport, self._watch))
+
+    def beat(self, stream: Stream | Leaving, now: float) -> None:
         """Look after one of them at this time of the loop's clock."""
         if not stream.beat(now):
             self._live.discard(stream)

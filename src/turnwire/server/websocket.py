@@ -133,7 +133,9 @@ class Socket:
         """
         if not self._is_handshake(request):
             raise UpgradeRequired(
-                "GET /v1/responses is WebSocket mode: send an Upgrade, or POST to this path."
+                "GET /v1/responses is WebSocket mode: send a handshake of RFC 6455, version 13, or "
+                "POST to this path.",
+                offered=True,
             )
         self.task = asyncio.current_task()
         await self._ws.prepare(request)

@@ -56,8 +56,14 @@ class Retention(Generic[T]):
     def __len__(self) -> int:
         return len(self._running) + len(self._ended)
 
-    def admit(self, owner: str, response_id: str, value: T) -> None:
+    def admit(self, owner: str, response_id: str, value: T, num_bytes: int = 0) -> None:
         """Take in a response that begins to run.
+
+        Args:
+            owner: Whose it is.
+            response_id: Its id.
+            value: What is held of it.
+            num_bytes: How much that is, until it is resized.
 
         Raises:
             Overloaded: too many run, or they hold too much; nothing changed but for ended ones
@@ -74,8 +80,9 @@ class Retention(Generic[T]):
                 "Background responses hold as much memory as this server has for them.",
                 retry_after_sec=RETRY_SEC,
             )
-        self._running[response_id] = _Entry(owner, value)
+        self._running[response_id] = _Entry(owner, value, num_bytes)
         self.num_running += 1
+        self.num_bytes += num_bytes
 
     def find(self, owner: str, response_id: str) -> T | None:
         """Return what is held of a response; another owner's looks like none."""

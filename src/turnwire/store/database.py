@@ -38,13 +38,18 @@ from turnwire.store.conversation_tables import (
 from turnwire.store.conversations import StoredConversation
 from turnwire.store.epoch import Epoch
 from turnwire.store.locks import RunnerLock
-from turnwire.store.sqlite_file import connect, create, explain, prepare
+from turnwire.store.sqlite_file import BUSY_TIMEOUT_SEC, connect, create, explain, prepare
 from turnwire.store.statements import named
 
 __all__ = ["Begun", "Committed", "Database", "Deletion", "Finished", "Write"]
 
 MAX_SWEPT: Final = 256
 """Lingering turns that one commit removes, so that a mass deletion does not stall the puts."""
+
+TIDY_SEC: Final = 60.0
+"""How long what was deleted may stand in the log; emptying that takes the disk milliseconds."""
+
+TIDY_WAIT_MSEC: Final = 100
 
 SQL: Final = named("queries.sql")
 
@@ -68,6 +73,8 @@ class Finished(Struct, frozen=True):
     turn: StoredTurn
 
 
+DELETIONS: Final = (Deletion, DropItem, DropConversation)
+
 Write = StoredTurn | Deletion | Begun | Finished | ConversationWrite
 
 
@@ -80,10 +87,18 @@ class Committed(Struct, frozen=True):
             conversation's: as `apply` returns, or why it was refused.
         sweep_at: Unix seconds from which on another commit, an empty one will do, has a
             lingering turn to remove. None if none lingers.
+        tidy_at: Unix seconds from which on another commit empties the log of what was deleted.
+            None if nothing was since it last did.
     """
 
     outcomes: list[bool | StoreError]
     sweep_at: float | None
+    tidy_at: float | None = None
+
+    @property
+    def again_at(self) -> float | None:
+        """When the next commit is due, though nobody may have anything to write."""
+        return min((at for at in (self.sweep_at, self.tidy_at) if at is not None), default=None)
 
 
 class Database:
@@ -112,6 +127,7 @@ class Database:
         self._writer: Final = writer
         self._readers: Final = deque(readers)  # those at rest; its ends are thread-safe
         self._lock: Final = RunnerLock(path)
+        self._tidy_at: float | None = None
 
     @classmethod
     def open(cls, path: Path, *, num_readers: int, linger_sec: float) -> Self:
@@ -153,7 +169,7 @@ class Database:
         """
         try:
             self._writer.execute("BEGIN IMMEDIATE")
-            self._sweep(now)
+            has_deleted = self._sweep(now) or any(isinstance(write, DELETIONS) for write in writes)
             outcomes = [self._apply(write, now) for write in writes]
             sweep_at: float | None = self._writer.execute(SQL["next_linger"]).fetchone()[0]
             self._writer.execute("COMMIT")
@@ -166,7 +182,11 @@ class Database:
             raise
         if any(type(write) is Deletion for write in writes):
             self.epoch.end()
-        return Committed(outcomes, sweep_at)
+        if has_deleted and self._tidy_at is None:
+            self._tidy_at = now + TIDY_SEC
+        if self._tidy_at is not None and now >= self._tidy_at:
+            self._tidy(now)
+        return Committed(outcomes, sweep_at, self._tidy_at)
 
     def get(self, owner: str, response_id: str) -> StoredTurn | None:
         """See `Store.get`."""
@@ -306,7 +326,21 @@ class Database:
         execute(SQL["begin_linger"], {"id": deletion.response_id, "until": until})
         return True
 
-    def _sweep(self, now: float) -> None:
+    def _tidy(self, now: float) -> None:
+        """Empty the log, where what was deleted still stands as it was written."""
+        execute = self._writer.execute
+        # Readers end in a moment. One that does not, of another program, must not hold up commits.
+        execute(f"PRAGMA busy_timeout = {TIDY_WAIT_MSEC}")
+        try:
+            (busy, _, _) = execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            busy = True  # nothing is lost, and a commit will tell what is wrong
+        finally:
+            execute(f"PRAGMA busy_timeout = {int(1000 * BUSY_TIMEOUT_SEC)}")
+        self._tidy_at = now + TIDY_SEC if busy else None
+
+    def _sweep(self, now: float) -> bool:
+        """Remove turns that have lingered; return whether there were any."""
         execute = self._writer.execute
         lingered = execute(SQL["find_lingered"], {"now": now, "limit": MAX_SWEPT}).fetchall()
         for (node,) in lingered:
@@ -316,6 +350,7 @@ class Database:
             while doomed is not None:
                 gone = execute(SQL["drop_node"], {"node": doomed}).fetchall()
                 doomed = gone[0][0] if gone else None
+        return bool(lingered)
 
 
 def _about(write: Write) -> str:

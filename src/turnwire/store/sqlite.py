@@ -210,7 +210,7 @@ class SqliteStore:
             else:
                 queued.done.set_result(outcome)
         if error is None:
-            self._sweep_at(commit.result().sweep_at)
+            self._sweep_at(commit.result().again_at)
         # After the callers above have run: what they write next joins this commit.
         self._loop.call_soon(self._commit)
 

@@ -15,7 +15,7 @@ from typing import Final
 from turnwire.errors import StoreError
 from turnwire.store.statements import script
 
-__all__ = ["MIGRATIONS", "connect", "create", "explain", "prepare", "use_wal"]
+__all__ = ["BUSY_TIMEOUT_SEC", "MIGRATIONS", "connect", "create", "explain", "prepare", "use_wal"]
 
 APPLICATION_ID: Final = int.from_bytes(b"Twir")
 """Marks the file as ours; `file` shows it, and no other program's database is mistaken for it."""

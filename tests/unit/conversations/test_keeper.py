@@ -276,7 +276,9 @@ async def test_reasoning_is_sealed_at_rest() -> None:
     one = Process(store)
     thought = Reasoning(id="rs_1", summary=(), content=(ReasoningText(text="secret"),))
     conversation_id = await one.begin(thought)
-    await one.respond(conversation_id, [], [structs.replace(thought, id="rs_2")])
+    ids = token_array([70_001, 70_002, 70_003])
+    again = structs.replace(thought, id="rs_2")
+    await one.respond(conversation_id, [], [again, said("b")], sampled=[ids, ids])
     [added] = await one.conversations.add(
         "me", conversation_id, [structs.replace(thought, id="rs_3")]
     )
@@ -284,8 +286,10 @@ async def test_reasoning_is_sealed_at_rest() -> None:
     assert (None, True) == (added.content, added.encrypted_content is not None)
     items = await store.conversations.items("me", conversation_id)
     assert items is not None
-    assert 3 == len(items)
+    assert 4 == len(items)
     assert not any(b"secret" in item.body for item in items)
+    said_by_model = [b'"assistant"' in item.body for item in items]
+    assert said_by_model == [ids.tobytes() in item.tokens for item in items]
     talk = await Process(store).conversations.resume("me", conversation_id)
     seen = talk.seen()
     assert seen is not None

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from turnwire.errors import Overloaded, ServiceError
 from turnwire.order import Order
@@ -117,3 +118,16 @@ async def test_cut_off() -> None:
 async def test_stored(store: bool | None, expected: bool) -> None:
     """It is in the store too, unless the request said no."""
     assert expected is make(store=store)[0].stored
+
+
+async def test_what_was_asked_weighs() -> None:
+    """A request is held as long as it is worked on, and counts for as long."""
+    asked = b'"' + b"x" * 1000 + b'"'
+    run, emitter, held = make(input=Raw(asked), tools=Raw(b"[]"))
+    held.drop("resp_1")
+    held.admit("ann", "resp_1", run, run.num_bytes)
+    assert len(asked) + 2 == held.num_bytes
+    run.send(emitter.queue())
+    before = held.num_bytes
+    run.let_go()
+    assert (None, before - len(asked) - 2) == (run.order, held.num_bytes)

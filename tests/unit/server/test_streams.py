@@ -9,8 +9,9 @@ from typing import Final
 
 import pytest
 
-from turnwire.server.streams import Streams
+from turnwire.server.streams import Leaving, Streams
 from turnwire.server.writer import Outbox, sse_chunk
+from turnwire.session.watch import Watch
 
 COMMENT: Final = b": keep-alive\n\n"
 
@@ -127,3 +128,23 @@ async def test_rules_that_are_off() -> None:
         watched.beat(2e6)
         watched.beat(3e6)
     assert ([], False) == (watched.tap.writes, watched.tap.aborted)
+
+
+@pytest.mark.parametrize(
+    ("unsent", "stays", "aborted"),
+    [
+        pytest.param([0], [False], False, id="gone at once"),
+        pytest.param([9, 9, 5, 5, 0], [True, True, True, True, False], False, id="taken slowly"),
+        pytest.param([9, 9, 9], [True, True, False], True, id="not taken"),
+    ],
+)
+def test_a_large_answer(unsent: list[int], stays: list[bool], *, aborted: bool) -> None:
+    """It is looked after until it has left, or its client has taken nothing for too long."""
+    tap = Tap()
+    watch = Watch(max_age_sec=0.0, idle_sec=0.0, keepalive_sec=0.0, stalled_sec=60.0)
+    leaving = Leaving(tap, watch)
+    found = []
+    for minute, left in enumerate(unsent):
+        tap.unsent = left
+        found.append(leaving.beat(1000.0 + 31.0 * minute))
+    assert (stays, aborted) == (found, tap.aborted)

@@ -15,10 +15,11 @@ from msgspec import structs
 from tests.contracts.store import make_turn
 
 from turnwire.errors import ParentNotKept, StoreError
-from turnwire.store.conversation_tables import KeepConversation
-from turnwire.store.conversations import StoredConversation
+from turnwire.store.conversation_tables import DropConversation, DropItem, KeepConversation
+from turnwire.store.conversations import ConversationItem, StoredConversation
 from turnwire.store.database import (
     MAX_SWEPT,
+    TIDY_SEC,
     Begun,
     Database,
     Deletion,
@@ -295,6 +296,43 @@ def test_sweep_at(database: Database) -> None:
     assert 5 + LINGER == database.commit([Deletion("ann", "resp_b")], 9.0).sweep_at
     assert 9 + LINGER == database.commit([], 5 + LINGER).sweep_at
     assert database.commit([], 9 + LINGER).sweep_at is None
+
+
+def bytes_of(path: Path) -> bytes:
+    """Every byte of the file and of what is beside it."""
+    return b"".join(one.read_bytes() for one in path.parent.iterdir())
+
+
+def test_what_was_deleted_is_off_the_disk(database: Database, path: Path) -> None:
+    """Some time after the last of it was removed, neither file nor log hold any of it."""
+    secret = b'"Canary7Tweety"'
+    database.commit([structs.replace(make_turn("a"), response=secret, items=secret)], 0.0)
+    assert secret in bytes_of(path)
+    deleted = database.commit([Deletion("ann", "resp_a")], 5.0)
+    assert 5 + TIDY_SEC == deleted.again_at
+    assert 5 + LINGER == database.commit([], 5 + TIDY_SEC).again_at
+    late = 5 + LINGER + TIDY_SEC
+    assert late == database.commit([], 5 + LINGER).again_at
+    with closing(connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM node").fetchall()
+        assert late + TIDY_SEC == database.commit([make_turn("b")], late).again_at
+        assert secret in bytes_of(path)
+    assert database.commit([], late + TIDY_SEC).again_at is None
+    assert secret not in bytes_of(path)
+
+
+def test_conversations_are_off_the_disk(database: Database, path: Path) -> None:
+    """The same for items of conversations, which do not linger."""
+    secret = b'"Canary7Tweety"'
+    conversation = StoredConversation(id="conv_x", owner="ann", created_at=1)
+    items = [ConversationItem(id=name, body=secret) for name in "ab"]
+    database.commit([KeepConversation(conversation, items)], 0.0)
+    one: Write = DropItem("ann", "conv_x", "a")
+    assert TIDY_SEC == database.commit([one], 0.0).again_at
+    assert TIDY_SEC == database.commit([DropConversation("ann", "conv_x")], 1.0).again_at
+    assert database.commit([], TIDY_SEC).again_at is None
+    assert secret not in bytes_of(path)
 
 
 def test_mass_deletion_is_spread(database: Database, path: Path) -> None:

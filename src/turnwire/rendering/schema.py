@@ -150,7 +150,9 @@ def _usable(tokenizer: Tokenizer, schema: Schema, param: str, *, lenient: bool) 
     fault = ""
     for attempt in (False, True) if lenient else (False,):
         compact = _compact(schema, lenient=attempt)
-        found = problem(tokenizer, f"start: {embedded(compact)}")
+        grammar = f"start: {embedded(compact)}"
+        # Without references a schema that compiles can be obeyed.
+        found = problem(tokenizer, grammar, probe="$ref" in grammar)
         if not found:
             return compact
         fault = fault or found
@@ -274,4 +276,4 @@ def _leave_patterns_out(tokenizer: Tokenizer, schema: Schema) -> bool:
 
 def _is_matchable(tokenizer: Tokenizer, pattern: str) -> bool:
     text = _compact({"type": "string", "pattern": pattern})
-    return not problem(tokenizer, f"start: {embedded(text)}")
+    return not problem(tokenizer, f"start: {embedded(text)}", probe=False)

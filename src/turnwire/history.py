@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -271,7 +272,9 @@ class History:
         found: dict[str, Item] = {}
         for response_id in responses:
             turn = await self.store.get(owner, response_id)
-            if turn is not None:
+            if turn is None:
+                continue
+            with suppress(SealError):
                 made = self.from_store(owner, turn.output)
                 found.update((item.id, item) for item in made if item.id in wanted and item.id)
         return found
@@ -369,8 +372,11 @@ class History:
         sampled = msgspec.msgpack.decode(turn.tokens, type=_Sampled)
         if not sampled.whole:
             raise PreviousResponseNotFound(wanted)
-        context = Context(parent, self.from_store(owner, turn.items))
-        output = self.from_store(owner, turn.output)
+        try:
+            items, output = (self.from_store(owner, one) for one in (turn.items, turn.output))
+        except SealError as lost:
+            raise PreviousResponseNotFound(wanted, sealed=True) from lost
+        context = Context(parent, items)
         if output:
             context = Context(
                 context,
@@ -385,30 +391,36 @@ class History:
         """Return the items of a JSON array as a context holds them: reasoning opened.
 
         Raises:
-            InvalidRequest: `invalid_encrypted_content`, after a key of this server was lost.
+            SealError: a key of this server was lost.
         """
         items = decode_items(Raw(encoded))
         return [
-            self._open(owner, item, "input") if isinstance(item, Reasoning | Compaction) else item
+            self._opened(owner, item) if isinstance(item, Reasoning | Compaction) else item
             for item in items
         ]
 
     def _open(self, owner: str, item: Reasoning | Compaction, param: str) -> Item:
-        if isinstance(item, Reasoning) and (item.content or not item.encrypted_content):
-            return item
-        what = "reasoning" if isinstance(item, Reasoning) else "compaction"
         try:
-            content = self.sealer.open(item.encrypted_content or "", owner)
-            if isinstance(item, Compaction):
-                return structs.replace(item, opened=decode_summary(content))
-            text = content.decode()
-        except (SealError, ValueError) as error:
+            return self._opened(owner, item)
+        except SealError as error:
+            what = "reasoning" if isinstance(item, Reasoning) else "compaction"
             raise InvalidRequest(
                 f"The encrypted {what} content could not be opened: it was made for another "
                 "account or with a key this server no longer has. Leave the item out.",
                 code="invalid_encrypted_content",
                 param=param,
             ) from error
+
+    def _opened(self, owner: str, item: Reasoning | Compaction) -> Item:
+        if isinstance(item, Reasoning) and (item.content or not item.encrypted_content):
+            return item
+        content = self.sealer.open(item.encrypted_content or "", owner)
+        try:
+            if isinstance(item, Compaction):
+                return structs.replace(item, opened=decode_summary(content))
+            text = content.decode()
+        except ValueError as error:
+            raise SealError("The text was sealed for another purpose.") from error
         return structs.replace(item, content=(ReasoningText(text=text),), encrypted_content=None)
 
     def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:

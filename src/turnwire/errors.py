@@ -150,14 +150,21 @@ class ModelNotFound(InvalidRequest):
 
 
 class PreviousResponseNotFound(InvalidRequest):
-    """`previous_response_id` is neither in this connection's cache nor in the store."""
+    """`previous_response_id` is neither in this connection's cache nor in the store.
+
+    Or it is there, `sealed` with a key that was lost: clients know what to do about this code.
+    """
 
     default_code = "previous_response_not_found"
 
-    def __init__(self, response_id: str) -> None:
-        super().__init__(
-            f"Previous response with id '{response_id}' not found.", param="previous_response_id"
-        )
+    def __init__(self, response_id: str, *, sealed: bool = False) -> None:
+        message = f"Previous response with id '{response_id}' not found."
+        if sealed:
+            message = (
+                f"Previous response with id '{response_id}' not found: what is stored of it was "
+                "sealed with a key that this server no longer has."
+            )
+        super().__init__(message, param="previous_response_id")
 
 
 class ResponseNotCompleted(InvalidRequest):

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -280,7 +281,9 @@ class History:
         found: dict[str, Item] = {}
         for response_id in responses:
             turn = await self.store.get(owner, response_id)
-            if turn is not None:
+            if turn is None:
+                continue
+            with suppress(SealError):
                 made = self.from_store(owner, turn.output)
                 found.update((item.id, item) for item in made if item.id in wanted and item.id)
         return found
@@ -378,12 +381,15 @@ class History:
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
     ) -> Context:
-        tokens = self.tokens_from_store(owner, turn.tokens)
+        try:
+            tokens = self.tokens_from_store(owner, turn.tokens)
+            items, output = (self.from_store(owner, one) for one in (turn.items, turn.output))
+        except SealError as lost:
+            raise PreviousResponseNotFound(wanted, sealed=True) from lost
         sampled = msgspec.msgpack.decode(tokens, type=_Sampled)
         if not sampled.whole:
             raise PreviousResponseNotFound(wanted)
-        context = Context(parent, self.from_store(owner, turn.items))
-        output = self.from_store(owner, turn.output)
+        context = Context(parent, items)
         if output:
             context = Context(
                 context,
@@ -398,11 +404,11 @@ class History:
         """Return the items of a JSON array as a context holds them: reasoning opened.
 
         Raises:
-            InvalidRequest: `invalid_encrypted_content`, after a key of this server was lost.
+            SealError: a key of this server was lost.
         """
         items = decode_items(Raw(encoded))
         return [
-            self._open(owner, item, "input") if isinstance(item, Reasoning | Compaction) else item
+            self._opened(owner, item) if isinstance(item, Reasoning | Compaction) else item
             for item in items
         ]
 
@@ -419,26 +425,37 @@ class History:
         """Return what `tokens_to_store` was given.
 
         Raises:
-            InvalidRequest: `invalid_encrypted_content`, after a key of this server was lost.
+            SealError: a key of this server was lost.
         """
         if not kept.startswith(SEALED):
             return kept
         try:
             return self.sealer.open(kept.decode(), owner)
-        except (SealError, ValueError) as error:
-            raise _cannot_open("reasoning", "input") from error
+        except UnicodeDecodeError as error:
+            raise SealError("The tokens are not as they were sealed.") from error
 
     def _open(self, owner: str, item: Reasoning | Compaction, param: str) -> Item:
+        try:
+            return self._opened(owner, item)
+        except SealError as error:
+            what = "reasoning" if isinstance(item, Reasoning) else "compaction"
+            raise InvalidRequest(
+                f"The encrypted {what} content could not be opened: it was made for another "
+                "account or with a key this server no longer has. Leave the item out.",
+                code="invalid_encrypted_content",
+                param=param,
+            ) from error
+
+    def _opened(self, owner: str, item: Reasoning | Compaction) -> Item:
         if isinstance(item, Reasoning) and (item.content or not item.encrypted_content):
             return item
-        what = "reasoning" if isinstance(item, Reasoning) else "compaction"
+        content = self.sealer.open(item.encrypted_content or "", owner)
         try:
-            content = self.sealer.open(item.encrypted_content or "", owner)
             if isinstance(item, Compaction):
                 return structs.replace(item, opened=decode_summary(content))
             text = content.decode()
-        except (SealError, ValueError) as error:
-            raise _cannot_open(what, param) from error
+        except ValueError as error:
+            raise SealError("The text was sealed for another purpose.") from error
         return structs.replace(item, content=(ReasoningText(text=text),), encrypted_content=None)
 
     def _at_rest(self, owner: str, items: Iterable[Item]) -> bytes:
@@ -452,15 +469,6 @@ class History:
         if item.id is None and not isinstance(item, OpaqueItem):
             item = with_id(item, fresh_id(item))
         return item
-
-
-def _cannot_open(what: str, param: str) -> InvalidRequest:
-    return InvalidRequest(
-        f"The encrypted {what} content could not be opened: it was made for another account or "
-        "with a key this server no longer has. Leave the item out.",
-        code="invalid_encrypted_content",
-        param=param,
-    )
 
 
 def _input_of(turns: Sequence[StoredTurn]) -> list[tuple[str, Item]]:

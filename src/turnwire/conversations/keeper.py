@@ -27,7 +27,7 @@ from turnwire.context.recent import Recent
 from turnwire.conversations.arrivals import admitted, given_ids
 from turnwire.conversations.links import Placed, extend, pack, repeats, unpack, without
 from turnwire.conversations.locks import Locks
-from turnwire.errors import InvalidRequest, ItemIdTaken, NotFound
+from turnwire.errors import InvalidRequest, ItemIdTaken, NotFound, SealError
 from turnwire.history import LARGE_CHAIN_BYTES, History
 from turnwire.ids import new_id
 from turnwire.protocol.codec import encode_item
@@ -424,11 +424,17 @@ class Conversations:
 
     def _placed(self, owner: str, items: Sequence[ConversationItem]) -> list[Placed]:
         bodies = b"[" + b",".join(one.body for one in items) + b"]"
-        opened = self._history.from_store(owner, bodies)
-        return [
-            unpack(item, self._history.tokens_from_store(owner, one.tokens))
-            for item, one in zip(opened, items, strict=True)
-        ]
+        try:
+            opened = self._history.from_store(owner, bodies)
+            tokens = [self._history.tokens_from_store(owner, one.tokens) for one in items]
+        except SealError as lost:
+            raise InvalidRequest(
+                "What is stored of this conversation was sealed with a key that this server no "
+                "longer has; begin another one.",
+                code="invalid_encrypted_content",
+                param="conversation",
+            ) from lost
+        return [unpack(item, packed) for item, packed in zip(opened, tokens, strict=True)]
 
 
 def _references(items: Sequence[Item]) -> set[int]:

@@ -41,20 +41,15 @@ from turnwire.errors import ConfigError
 from turnwire.protocol.items import (
     AdditionalTools,
     ConfigurationUpdate,
-    ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
-    InputFile,
-    InputImage,
     Item,
     ItemReference,
     Message,
     OpaqueItem,
-    OutputPart,
     Reasoning,
-    Refusal,
 )
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
@@ -62,6 +57,7 @@ from turnwire.rendering import call
 from turnwire.rendering.base import Label, Rendered
 from turnwire.rendering.grammar import constraint
 from turnwire.rendering.parser import OutputParser
+from turnwire.rendering.texts import BETWEEN_PARTS, reasoning_of, text_of
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray, token_array
 
@@ -267,9 +263,9 @@ class Renderer:
         """The one rule of the template: append an item's pieces; return the turn behind it."""
         match item:
             case Message(role="assistant"):
-                kind, text = Last.MESSAGE, _text_of(item.content, "")
+                kind, text = Last.MESSAGE, text_of(item.content, "")
             case Reasoning():
-                kind, text = Last.REASONING, _reasoning_text(item)
+                kind, text = Last.REASONING, reasoning_of(item)
             case FunctionCall() | CustomToolCall():
                 if item.status == "incomplete":
                     return turn  # it must never run, so the model need not see it
@@ -299,10 +295,10 @@ def _closed_turn(item: Item, label: Label | None) -> str:
     """The role line and the text of an item that is a turn of its own."""
     match item:
         case Message():
-            return f"{item.role}\n{_text_of(item.content, _BETWEEN_PARTS)}"
+            return f"{item.role}\n{text_of(item.content, BETWEEN_PARTS)}"
         case FunctionCallOutput() | CustomToolCallOutput():
             output = item.output
-            text = output if isinstance(output, str) else _text_of(output, _BETWEEN_PARTS)
+            text = output if isinstance(output, str) else text_of(output, BETWEEN_PARTS)
             name, ordinal = label or ("", 0)
             role = " ".join(
                 ("tool", *([name] if name else []), *([str(ordinal)] if ordinal else []))
@@ -316,31 +312,6 @@ def _closed_turn(item: Item, label: Label | None) -> str:
             raise AssertionError("references are resolved before a conversation is made")
         case _:
             raise AssertionError(f"an assistant's item is no closed turn: {type(item).__name__}")
-
-
-_BETWEEN_PARTS = "\n"  # clients send unrelated texts as parts of one message
-
-
-def _text_of(parts: Sequence[ContentPart | OutputPart], between: str) -> str:
-    return between.join([_part_text(part) for part in parts])
-
-
-def _part_text(part: ContentPart | OutputPart) -> str:
-    match part:
-        case InputImage():
-            return "[image]"
-        case InputFile():
-            return f"[file {part.filename}]" if part.filename else "[file]"
-        case Refusal():
-            return part.refusal
-        case _:
-            return part.text
-
-
-def _reasoning_text(item: Reasoning) -> str:
-    if item.content:
-        return "".join([part.text for part in item.content])
-    return "\n\n".join([part.text for part in item.summary])
 
 
 _HOW_TO_CALL = 'Call a tool with one JSON object: {"name": NAME, "arguments": OBJECT}.'

@@ -100,7 +100,7 @@ def constraint(
     made = "\n".join(rules) + "\n"
     if any(tool.grammar for tool in offered):
         # Each by itself is within its limits; all of them together may not be.
-        fault = problem(renderer.tokenizer, made)
+        fault = problem(renderer.tokenizer, made, probe=False)
         if fault:
             raise InvalidRequest(
                 f"The grammars of 'tools' are too large together: {reason(fault)}",

@@ -21,23 +21,19 @@ from msgspec import Struct, structs
 from turnwire.protocol.items import (
     AdditionalTools,
     ConfigurationUpdate,
-    ContentPart,
     CustomToolCall,
     CustomToolCallOutput,
     FunctionCall,
     FunctionCallOutput,
-    InputFile,
-    InputImage,
     Item,
     Message,
     OpaqueItem,
-    OutputPart,
     Phase,
     Reasoning,
-    Refusal,
 )
 from turnwire.protocol.tools import OfferedTool, ToolSet, qualified
 from turnwire.rendering.base import Label
+from turnwire.rendering.texts import BETWEEN_PARTS, reasoning_of, text_of
 
 __all__ = [
     "ChatCall",
@@ -46,14 +42,10 @@ __all__ = [
     "Head",
     "fold",
     "may_grow",
-    "reasoning_of",
     "short_id",
     "sound",
-    "text_of",
     "tool_schema",
 ]
-
-_BETWEEN_PARTS = "\n"  # clients send unrelated texts as parts of one message
 
 
 class ChatCall(Struct, frozen=True):
@@ -163,7 +155,7 @@ def _message_of(item: Item, label: Label | None) -> ChatMessage | None:
             text = text_of(item.content, "")
             return ChatMessage("assistant", text, phase=item.phase) if text else None
         case Message():
-            return ChatMessage(item.role, text_of(item.content, _BETWEEN_PARTS))
+            return ChatMessage(item.role, text_of(item.content, BETWEEN_PARTS))
         case Reasoning():
             text = reasoning_of(item)
             return ChatMessage("assistant", reasoning=text) if text else None
@@ -179,7 +171,7 @@ def _message_of(item: Item, label: Label | None) -> ChatMessage | None:
             return ChatMessage("assistant", calls=(ChatCall(name, arguments, item.call_id),))
         case FunctionCallOutput() | CustomToolCallOutput():
             output = item.output
-            text = output if isinstance(output, str) else text_of(output, _BETWEEN_PARTS)
+            text = output if isinstance(output, str) else text_of(output, BETWEEN_PARTS)
             result = ChatResult(label[0] if label else "", text, item.call_id)
             return ChatMessage("tool", results=(result,))
         case ConfigurationUpdate():
@@ -215,30 +207,6 @@ def _joined(last: ChatMessage, new: ChatMessage) -> ChatMessage | None:
     if new.reasoning and not last.text and not last.calls:
         return structs.replace(last, reasoning=f"{last.reasoning}\n\n{new.reasoning}")
     return None
-
-
-def text_of(parts: Sequence[ContentPart | OutputPart], between: str) -> str:
-    """The text of content parts; what is no text is named in brackets."""
-    return between.join([_part_text(part) for part in parts])
-
-
-def _part_text(part: ContentPart | OutputPart) -> str:
-    match part:
-        case InputImage():
-            return "[image]"
-        case InputFile():
-            return f"[file {part.filename}]" if part.filename else "[file]"
-        case Refusal():
-            return part.refusal
-        case _:
-            return part.text
-
-
-def reasoning_of(item: Reasoning) -> str:
-    """The text of a reasoning item, or of its summary where that is all there is."""
-    if item.content:
-        return "".join([part.text for part in item.content])
-    return "\n\n".join([part.text for part in item.summary])
 
 
 _INPUT_SCHEMA = {

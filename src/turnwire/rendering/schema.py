@@ -10,8 +10,11 @@ cannot be enforced is left out:
     enum, const                        with integers that no float equals: the library's numbers
                                        are floats, and another number would come out
 
-Two things are left out though `strict` is true: `oneOf` is obeyed as `anyOf`, and bounds that no
-integer of 64 bits is beyond are none.
+Three things are left out though `strict` is true: `oneOf` is obeyed as `anyOf`, bounds that no
+integer of 64 bits is beyond are none, and of lengths only the shorter ones are enforced. A lexer
+that counts characters has some ten states for each (measured with text of every script), and
+`constraint.LIMITS` allows so many for an output: a long text would fail for a bound that it is
+nowhere near.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ _DATA: Final = frozenset(("const", "default", "enum", "examples"))
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
 _TOO_FAR: Final = 2**63
+_MAX_COUNTED_CHARS: Final = 1000
+"""Of all bounds of lengths in a schema together; the same bounds count once."""
 
 
 def embedded(schema: Schema) -> str:
@@ -138,13 +143,16 @@ def _usable(tokenizer: Tokenizer, schema: Schema, param: str, *, lenient: bool) 
             f"it leads {depth} levels deep; at most {MAX_SCHEMA_DEPTH} can be enforced",
         )
     _round_bounds(schema)
+    _leave_long_lengths_out(schema)
     inexact = _leave_inexact_values_out(schema)
     if inexact and not lenient:
         raise invalid(param, f"a number is too long to be enforced exactly: {inexact[0]}")
     fault = ""
     for attempt in (False, True) if lenient else (False,):
         compact = _compact(schema, lenient=attempt)
-        found = problem(tokenizer, f"start: {embedded(compact)}")
+        grammar = f"start: {embedded(compact)}"
+        # Without references a schema that compiles can be obeyed.
+        found = problem(tokenizer, grammar, probe="$ref" in grammar)
         if not found:
             return compact
         fault = fault or found
@@ -197,6 +205,27 @@ def _rounded(bound: int, *, up: bool) -> int:
     return int(near)
 
 
+def _leave_long_lengths_out(schema: Schema) -> None:
+    """Take bounds of lengths out, the longest first, until the rest can be counted."""
+    bounded: dict[tuple[int, int], list[dict[str, object]]] = {}
+    for one in _schemas(schema):
+        found = (_length(one, "minLength"), _length(one, "maxLength"))
+        if found != (0, 0):
+            bounded.setdefault(found, []).append(one)
+    while sum(map(max, bounded)) > _MAX_COUNTED_CHARS:
+        longest = max(bounded, key=max)
+        shorter = (longest[0], 0) if longest[1] else (0, 0)
+        for one in bounded.pop(longest):
+            del one["maxLength" if longest[1] else "minLength"]
+            if shorter != (0, 0):
+                bounded.setdefault(shorter, []).append(one)
+
+
+def _length(schema: Mapping[str, object], key: str) -> int:
+    bound = schema.get(key)
+    return bound if isinstance(bound, int) and not isinstance(bound, bool) and bound > 0 else 0
+
+
 def _leave_inexact_values_out(schema: Schema) -> list[int]:
     """Take the `enum` and `const` out that the library would change; the numbers that it would."""
     found: list[int] = []
@@ -247,4 +276,4 @@ def _leave_patterns_out(tokenizer: Tokenizer, schema: Schema) -> bool:
 
 def _is_matchable(tokenizer: Tokenizer, pattern: str) -> bool:
     text = _compact({"type": "string", "pattern": pattern})
-    return not problem(tokenizer, f"start: {embedded(text)}")
+    return not problem(tokenizer, f"start: {embedded(text)}", probe=False)

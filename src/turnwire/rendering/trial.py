@@ -30,13 +30,21 @@ _PLAIN: Final = {
 }
 
 
-def problem(tokenizer: Tokenizer, grammar: str) -> str:
+def problem(tokenizer: Tokenizer, grammar: str, *, probe: bool = True) -> str:
     """Why a grammar cannot be followed, in the library's words; "" if it can.
 
-    It compiles, lets something through, and its first step is within its limits: one that can
-    only lead on without end, or nowhere, fails here and not while a model obeys it.
+    Args:
+        tokenizer: Whose tokens will follow it.
+        grammar: The grammar.
+        probe: Besides, take a step: one that can only lead on without end, or nowhere, fails here
+            and not while a model obeys it. That doubles the cost, a millisecond.
     """
     limits = LLParserLimits(**LIMITS)
+    if not probe:
+        failed, problems = LLMatcher.validate_grammar_with_warnings(
+            grammar, tokenizer.guidance, limits=limits
+        )
+        return problems[0] if failed else ""
     matcher = LLMatcher(tokenizer.guidance, grammar, log_level=0, limits=limits)
     bits = llguidance.numpy.allocate_token_bitmask(1, tokenizer.vocab_size)
     if not matcher.is_error():

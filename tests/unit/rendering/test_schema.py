@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import llguidance.numpy
 import pytest
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLParserLimits
 from msgspec import Raw
 
+from turnwire.constraint import LIMITS
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.codec import decode_tools
 from turnwire.protocol.requests import JsonObjectFormat, JsonSchemaFormat, PlainTextFormat
@@ -103,6 +105,67 @@ def test_bounds(bounds: dict[str, Any], inside: list[str], outside: list[str]) -
 def test_a_bound_that_cannot_be_left_out() -> None:
     """A lower bound above all integers of 64 bits cannot be enforced."""
     assert "integer range" in refused(member({"type": "integer", "minimum": 10**20}))
+
+
+def is_written(schema: dict[str, object], value: Any) -> bool:
+    """Whether a model can write this answer token by token, with a mask before each."""
+    matcher = LLMatcher(
+        TOKENIZER.guidance, f"start: {embedded(schema)}", limits=LLParserLimits(**LIMITS)
+    )
+    bits = llguidance.numpy.allocate_token_bitmask(1, TOKENIZER.vocab_size)
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    for token in TOKENIZER.encode(text):
+        llguidance.numpy.fill_next_token_bitmask(matcher, bits)
+        if not matcher.consume_token(token):
+            return False
+    return bool(matcher.is_accepting())
+
+
+SCRIPTS = 'The quick brown fox.\n"ünï" € 漢字 😀 \\ \t' * 1000
+
+
+@pytest.mark.parametrize(
+    ("schema", "size"),
+    [
+        pytest.param({"maxLength": 100_000}, 30_000, id="longest"),
+        pytest.param({"minLength": 1, "maxLength": 65_536}, 30_000, id="with a shortest"),
+        pytest.param({"minLength": 20_000}, 30_000, id="shortest"),
+        pytest.param({"maxLength": 1000}, 1000, id="all that is counted"),
+    ],
+)
+def test_long_texts(schema: Any, size: int) -> None:
+    """A text may be as long as its schema lets it, whatever that costs to count."""
+    found = made(member({"type": "string", **schema}))
+    assert is_written(found, {"a": SCRIPTS[:size]})
+
+
+def test_many_texts_with_bounds_of_their_own() -> None:
+    """Together they are no longer than what can be counted; the longest bounds go first."""
+    names = [f"p{n}" for n in range(20)]
+    schema = member({"type": "null"})
+    schema["properties"] |= {
+        name: {"type": "string", "maxLength": 100 + n} for n, name in enumerate(names)
+    }
+    found = made(schema)
+    full = {name: SCRIPTS[n * 100 : n * 100 + 100 + n] for n, name in enumerate(names)}
+    assert is_written(found, {"a": None, **full})
+    assert not is_written(found, {"a": None, "p0": "x" * 101})
+    assert is_written(found, {"a": None, "p19": "x" * 3000})
+
+
+def test_a_bound_that_is_often_used_counts_once() -> None:
+    """Its states are the same everywhere."""
+    found = made({"type": "array", "items": member({"type": "string", "maxLength": 900})})
+    assert is_written(found, [{"a": SCRIPTS[n : n + 900]} for n in range(20)])
+    assert not is_written(found, [{"a": "x" * 901}])
+
+
+def test_lengths_that_are_counted() -> None:
+    """Both ends hold; of two that are too long together the shortest length is kept."""
+    found = made(member({"type": "string", "minLength": 3, "maxLength": 5000}))
+    assert (False, True) == (is_written(found, {"a": "ab"}), is_written(found, {"a": "abc"}))
+    found = made(member({"type": "string", "minLength": 2, "maxLength": 4}))
+    assert [False, True, True, False] == [is_written(found, {"a": "x" * n}) for n in (1, 2, 4, 5)]
 
 
 VALUES = [

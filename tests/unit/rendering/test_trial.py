@@ -14,6 +14,7 @@ TOKENIZER = Tokenizer.shipped()
 def test_what_can_be_followed(grammar: str) -> None:
     """There is nothing to say about it, also where it lets through nothing but the empty text."""
     assert "" == problem(TOKENIZER, grammar)
+    assert "" == problem(TOKENIZER, grammar, probe=False)
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,12 @@ def test_what_can_be_followed(grammar: str) -> None:
 def test_what_cannot(grammar: str, words: str) -> None:
     """It is told on one line, the reason first, without the grammar around it."""
     assert words == reason(problem(TOKENIZER, grammar))
+
+
+def test_what_compiles() -> None:
+    """Without a step, only what does not compile is a problem."""
+    assert "" == problem(TOKENIZER, 'start: "a" start', probe=False)
+    assert 'unknown name: "a"' == reason(problem(TOKENIZER, "start: a", probe=False))
 
 
 def test_the_line_of_a_definition() -> None:

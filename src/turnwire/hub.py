@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +36,7 @@ MAX_TRIES: Final = 5
 CONNECT_SEC: Final = 20.0
 SILENCE_SEC: Final = 60.0
 FIRST_PAUSE_SEC: Final = 0.5
+LOCK_PAUSE_SEC: Final = 0.5  # between two looks whether another process has fetched the file
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
@@ -97,7 +98,12 @@ async def fetch(
 async def _alone(path: Path) -> AsyncIterator[None]:
     """Keep other processes from fetching the same file at the same time."""
     with path.with_name(path.name + ".lock").open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        while True:
+            # Not in a thread: one that waits for a lock cannot be told to stop.
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            await asyncio.sleep(LOCK_PAUSE_SEC)
         yield
 
 

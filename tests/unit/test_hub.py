@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import random
 from collections.abc import AsyncIterator
@@ -267,3 +268,22 @@ async def test_two_at_a_time_fetch_it_once(hub: Hub, tmp_path: Path) -> None:
     one, two = await asyncio.gather(get(hub, tmp_path), get(hub, tmp_path))
     assert DATA == one == two
     assert 1 == sum(method == "GET" and path == "/bytes" for method, path, _, _ in hub.asked)
+
+
+async def test_whoever_waits_for_another_process_can_be_told_to_stop(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And else has the file when the other has it."""
+    monkeypatch.setattr("turnwire.hub.LOCK_PAUSE_SEC", 0.001)
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        one, other = (asyncio.create_task(get(hub, tmp_path)) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        path.write_bytes(b"theirs")
+    assert b"theirs" == await other
+    assert [] == hub.asked

@@ -10,8 +10,9 @@ import signal
 import socket
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import mkdtemp
@@ -389,18 +390,27 @@ async def _serve_until_told(
     workers: Workers = ALONE,
     progress: Progress | None = None,
 ) -> None:
-    loop = asyncio.get_running_loop()
     told = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
+    # Models may take minutes to fetch and to load, and nothing is lost then.
+    _on_signal(task.cancel)
     async with serve(config, listener=listener, workers=workers, progress=progress) as server:
+        _on_signal(told.set)
         settle_heap()
         if config.server.workers == 1:
             _announce(server.url, server.registry.names())
         await told.wait()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            # The second signal does not wait for anything.
-            loop.add_signal_handler(number, os._exit, 1)
+        # The second signal does not wait for anything.
+        _on_signal(partial(os._exit, 1))
+
+
+def _on_signal(act: Callable[[], object]) -> None:
+    """What the next signal that asks to end does."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, act)
 
 
 def _announce(url: str, models: Iterable[str]) -> None:
@@ -422,7 +432,8 @@ def run(config: Config, progress: Progress | None = None) -> None:
     if config.server.workers > 1:
         _run_workers(config)
     else:
-        uvloop.run(_serve_until_told(config, None, progress=progress))
+        with contextlib.suppress(asyncio.CancelledError):  # told to end before it was ready
+            uvloop.run(_serve_until_told(config, None, progress=progress))
 
 
 def _run_workers(config: Config) -> None:

@@ -130,7 +130,7 @@ class ChatClient:
 
     async def names(self) -> list[str]:
         """The models that the endpoint says it has; none where it does not say."""
-        url = self._url.parent.parent / "models"
+        url = (self._url.parent.parent / "models").with_query(self._url.query)
         try:
             async with (
                 asyncio.timeout(self._options.patience.connect_sec),
@@ -334,7 +334,11 @@ def _endpoint(name: str, base_url: str) -> URL:
         raise ConfigError(
             f"The URL of the model {name!r} must not hold a key or password; give the key apart."
         )
-    return URL(base_url.rstrip("/") + "/chat/completions")
+    base = URL(base_url)
+    if base.path.rstrip("/").endswith("/chat/completions"):
+        return base  # people copy it whole
+    # A query stays where it is: Azure has a version in it.
+    return (base / "chat" / "completions").with_query(base.query)
 
 
 def _headers(name: str, options: ChatOptions) -> CIMultiDict[str]:

@@ -277,6 +277,25 @@ async def test_an_endpoint_that_speaks_no_http(said: bytes) -> None:
         await client.aclose()
 
 
+@pytest.mark.parametrize(
+    ("base_url", "asked"),
+    [
+        ("http://h:1/v1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
+        ("http://h:1", "http://h:1/chat/completions"),
+        ("http://h:1/v1/chat/completions", "http://h:1/v1/chat/completions"),
+        (
+            "http://h/d%2Fe?api-version=2024&x=a%26b",
+            "http://h/d%2Fe/chat/completions?api-version=2024&x=a%26b",
+        ),
+    ],
+)
+def test_where_it_asks(base_url: str, asked: str) -> None:
+    """Behind the path of the address; a query stays a query."""
+    client = ChatClient("m", ChatOptions(base_url=base_url, model="m"))
+    assert asked == str(client._url)
+
+
 async def test_names_of_what_is_there() -> None:
     """As far as the endpoint says; nothing that it does instead is a failure."""
     listed = [b'{"object":"list","data":[{"id":"a","object":"model"},', b'{"id":"b"}]}']

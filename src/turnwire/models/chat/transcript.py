@@ -55,6 +55,7 @@ from turnwire.protocol.items import (
     Refusal,
 )
 from turnwire.protocol.tools import qualified
+from turnwire.rendering.messages import reasoning_of, text_of
 
 __all__ = ["EMPTY_TRANSCRIPT", "Transcript"]
 
@@ -198,11 +199,11 @@ class _Writer:
         """Write one item."""
         match item:
             case Message(role="assistant"):
-                if text := _text_of(item.content, ""):
+                if text := text_of(item.content, ""):
                     row = self._open_row()
                     self._row = msgspec.structs.replace(row, texts=(*row.texts, text))
             case Reasoning():
-                text = _reasoning_text(item)
+                text = reasoning_of(item)
                 if text and self._rules.reasoning_field is not None:
                     row = self._open_row()
                     self._row = msgspec.structs.replace(row, reasoning=(*row.reasoning, text))
@@ -220,7 +221,7 @@ class _Writer:
             case Message(role="user"):
                 self._say("user", self._content(item.content))
             case Message():
-                text = _text_of(item.content, _BETWEEN_PARTS)
+                text = text_of(item.content, _BETWEEN_PARTS)
                 if self._begun:
                     self._say(self._rules.later_system_role, text)
                 else:
@@ -302,7 +303,7 @@ class _Writer:
         self, item: FunctionCallOutput | CustomToolCallOutput, answer: OpenCall | None
     ) -> None:
         output = item.output
-        text = output if isinstance(output, str) else _text_of(output, _BETWEEN_PARTS)
+        text = output if isinstance(output, str) else text_of(output, _BETWEEN_PARTS)
         if item.call_id in self._owed:
             self._append({"role": "tool", "tool_call_id": item.call_id, "content": text})
             self._owed = tuple(one for one in self._owed if one != item.call_id)
@@ -319,7 +320,7 @@ class _Writer:
     def _content(self, parts: Sequence[ContentPart | OutputPart]) -> str | list[dict[str, Any]]:
         """A user's content: a string where it can be one, which is what every server takes."""
         if not any(isinstance(part, InputImage | InputFile) for part in parts):
-            return _text_of(parts, _BETWEEN_PARTS)
+            return text_of(parts, _BETWEEN_PARTS)
         return [self._part(part) for part in parts]
 
     def _part(self, part: ContentPart | OutputPart) -> dict[str, Any]:
@@ -368,24 +369,6 @@ def _call(item: FunctionCall | CustomToolCall) -> dict[str, Any]:
     }
 
 
-def _text_of(parts: Sequence[ContentPart | OutputPart], between: str) -> str:
-    if len(parts) == 1:
-        return _part_text(parts[0])
-    return between.join([_part_text(part) for part in parts])
-
-
-def _part_text(part: ContentPart | OutputPart) -> str:
-    match part:
-        case InputImage():
-            return "[image]"
-        case InputFile():
-            return f"[file {part.filename}]" if part.filename else "[file]"
-        case Refusal():
-            return part.refusal
-        case _:
-            return part.text
-
-
 def _joined(contents: Sequence[bytes]) -> bytes:
     """Contents of several messages as that of one: a string where all of them are strings."""
     if all(content.startswith(b'"') for content in contents):
@@ -395,12 +378,6 @@ def _joined(contents: Sequence[bytes]) -> bytes:
         for content in contents
     ]
     return b"[" + b",".join(parts) + b"]"
-
-
-def _reasoning_text(item: Reasoning) -> str:
-    if item.content:
-        return "".join([part.text for part in item.content])
-    return _BETWEEN_TEXTS.join([part.text for part in item.summary])
 
 
 def _not_taken(what: str) -> InvalidRequest:

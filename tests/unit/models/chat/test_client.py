@@ -245,6 +245,22 @@ async def test_an_answer_that_stalls(patience: Patience) -> None:
             await read_all(client)
 
 
+async def test_a_slow_reader_is_no_silence() -> None:
+    """Nobody can say that nothing came who does not listen; what was said is read, however late."""
+    body = [b"x" * 65_536] * 16
+    patience = Patience(idle_sec=0.05, first_byte_sec=0.05)
+    async with asking(Reply(body), patience=patience) as (client, _):
+        answer = await client.ask(BODY)
+        try:
+            size = len(await answer.read())
+            await asyncio.sleep(0.2)
+            while data := await answer.read():
+                size += len(data)
+        finally:
+            answer.close(whole=True)
+        assert len(b"".join(body)) == size
+
+
 async def test_an_answer_that_breaks_off() -> None:
     """Aborted in the middle, it is an error and not an end."""
     async with asking(Reply(WHOLE[:1], cut=True)) as (client, _):

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from turnwire.hub import HubError, fetch
+from turnwire.hub import HubError, fetch, parts_of
 
 NAME = "someone/tiny-model/weights/tiny.gguf"
 DATA = random.Random(1).randbytes(3_000_000)
@@ -287,3 +287,20 @@ async def test_whoever_waits_for_another_process_can_be_told_to_stop(
         path.write_bytes(b"theirs")
     assert b"theirs" == await other
     assert [] == hub.asked
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("o/n/m.gguf", ["o/n/m.gguf"]),
+        (
+            "o/n/big/m-00002-of-00003.gguf",
+            [f"o/n/big/m-0000{number}-of-00003.gguf" for number in (1, 2, 3)],
+        ),
+        ("o/n/m-of-00003.gguf", ["o/n/m-of-00003.gguf"]),
+        ("o/n/m-00001-of-00002.bin", ["o/n/m-00001-of-00002.bin"]),
+    ],
+)
+def test_a_model_in_parts(name: str, parts: list[str]) -> None:
+    """Whichever part is named, all of them are needed, and the first comes first."""
+    assert parts == parts_of(name)

@@ -15,7 +15,7 @@ import fcntl
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +25,7 @@ from yarl import URL
 
 from turnwire.errors import TurnwireError
 
-__all__ = ["HubError", "Progress", "fetch"]
+__all__ = ["HubError", "Progress", "fetch", "parts_of"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the file's name, the bytes that are there, and how many there will be if known."""
@@ -36,7 +36,9 @@ MAX_TRIES: Final = 5
 CONNECT_SEC: Final = 20.0
 SILENCE_SEC: Final = 60.0
 FIRST_PAUSE_SEC: Final = 0.5
+LOCK_PAUSE_SEC: Final = 0.5  # between two looks whether another process has fetched the file
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
+PART: Final = re.compile(r"(.+)-\d{5}-of-(\d{5})\.gguf", re.ASCII)
 RANGE: Final = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
 
 
@@ -60,6 +62,19 @@ class _Target(Struct, frozen=True):
     etag: str
     sha256: str | None
     num_bytes: int | None
+
+
+def parts_of(name: str) -> list[str]:
+    """Every file of a model that is split over several, in order, given any of them.
+
+    Large GGUF files are split, into `NAME-00001-of-00003.gguf` and so on; the first is the one to
+    load. Any other file is the only one.
+    """
+    part = PART.fullmatch(name)
+    if part is None:
+        return [name]
+    stem, count = part[1], part[2]
+    return [f"{stem}-{number:05}-of-{count}.gguf" for number in range(1, int(count) + 1)]
 
 
 async def fetch(
@@ -97,7 +112,12 @@ async def fetch(
 async def _alone(path: Path) -> AsyncIterator[None]:
     """Keep other processes from fetching the same file at the same time."""
     with path.with_name(path.name + ".lock").open("w") as lock:
-        await asyncio.to_thread(fcntl.flock, lock, fcntl.LOCK_EX)
+        while True:
+            # Not in a thread: one that waits for a lock cannot be told to stop.
+            with suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            await asyncio.sleep(LOCK_PAUSE_SEC)
         yield
 
 

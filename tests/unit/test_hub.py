@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import random
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from turnwire.hub import HubError, fetch
+from turnwire.hub import HubError, fetch, parts_of
 
 NAME = "someone/tiny-model/weights/tiny.gguf"
 DATA = random.Random(1).randbytes(3_000_000)
@@ -267,3 +268,39 @@ async def test_two_at_a_time_fetch_it_once(hub: Hub, tmp_path: Path) -> None:
     one, two = await asyncio.gather(get(hub, tmp_path), get(hub, tmp_path))
     assert DATA == one == two
     assert 1 == sum(method == "GET" and path == "/bytes" for method, path, _, _ in hub.asked)
+
+
+async def test_whoever_waits_for_another_process_can_be_told_to_stop(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And else has the file when the other has it."""
+    monkeypatch.setattr("turnwire.hub.LOCK_PAUSE_SEC", 0.001)
+    path = tmp_path / NAME
+    path.parent.mkdir(parents=True)
+    with path.with_name(path.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        one, other = (asyncio.create_task(get(hub, tmp_path)) for _ in range(2))
+        await asyncio.sleep(0)
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+        path.write_bytes(b"theirs")
+    assert b"theirs" == await other
+    assert [] == hub.asked
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("o/n/m.gguf", ["o/n/m.gguf"]),
+        (
+            "o/n/big/m-00002-of-00003.gguf",
+            [f"o/n/big/m-0000{number}-of-00003.gguf" for number in (1, 2, 3)],
+        ),
+        ("o/n/m-of-00003.gguf", ["o/n/m-of-00003.gguf"]),
+        ("o/n/m-00001-of-00002.bin", ["o/n/m-00001-of-00002.bin"]),
+    ],
+)
+def test_a_model_in_parts(name: str, parts: list[str]) -> None:
+    """Whichever part is named, all of them are needed, and the first comes first."""
+    assert parts == parts_of(name)

@@ -69,6 +69,7 @@ class Link:
         self._stack = AsyncExitStack()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._opening: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> Link:
         """
@@ -124,6 +125,7 @@ class Link:
     # -- in the thread
 
     async def _open(self) -> None:
+        self._opening = asyncio.current_task()
         if self._url is None:
             # Here, because it takes a second, and a server elsewhere does not need it.
             from turnwire.server.app import serve
@@ -188,6 +190,10 @@ class Link:
             raise LinkError(f"{self._url} does not say which models it has.") from error
 
     async def _close(self) -> None:
+        if self._opening is not None and not self._opening.done():
+            # Whoever waited does not any more; what is half open is closed first.
+            self._opening.cancel()
+            await asyncio.wait({self._opening})
         if self._socket is not None:
             await self._socket.close()
         if self._reader is not None:

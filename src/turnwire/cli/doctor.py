@@ -140,7 +140,8 @@ def _address(config: Config) -> Finding:
                 mend="If that is this server, which runs already, all is well. Otherwise stop "
                 "what listens there, or choose another server.port.",
             )
-    return Finding(what="address", state="ok", text=f"{host}:{port} is free")
+    text = f"{host}:{port} is free" if port else f"{host}, on any free port"
+    return Finding(what="address", state="ok", text=text)
 
 
 def _table(findings: Sequence[Finding]) -> Table:

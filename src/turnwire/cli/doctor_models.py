@@ -182,9 +182,10 @@ def _mend(config: Config, name: str, error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "Give it more time with --timeout, or look at what it does."
     if isinstance(told, ChatModelConfig):
+        version = "" if "/v" in told.base_url else " Most end with /v1."
         return (
             f"Check that {told.base_url} is the right address, up and takes its key, and that it "
-            f"has the model {told.model or name!r}."
+            f"has the model {told.model or name!r}.{version}"
         )
     if isinstance(told, EngineModelConfig):
         engine = config.engine[told.engine]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import typer
-
+from turnwire.cli.failing import guarded
 from turnwire.config_sources import load
-from turnwire.errors import ConfigError, TurnwireError
 
 __all__ = ["run"]
 
@@ -26,7 +24,8 @@ def run(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) 
         taken, the database cannot be opened). 2: the configuration cannot be used. On 1 and 2
         one line on standard error says what to mend.
     """
-    try:
+
+    def work() -> int:
         config = load(path, env, flags)
         # Here, because importing the server takes longer than refusing a wrong flag.
         from turnwire.cli.download_bar import DownloadBar
@@ -34,17 +33,6 @@ def run(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) 
 
         with DownloadBar() as bar:
             serve(config, bar)
-    except ConfigError as error:
-        return _fail(str(error), 2)
-    except TurnwireError as error:
-        return _fail(str(error), 1)
-    except OSError as error:
-        return _fail(f"{error}.", 1)
-    except KeyboardInterrupt:
         return 0
-    return 0
 
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"turnwire: {' '.join(message.split())}", err=True)
-    return code
+    return guarded(work)

@@ -5,20 +5,25 @@ something goes badly wrong; because loading a model holds the interpreter for as
 takes; and because its constrained decoding knows one vocabulary at a time.
 
 On standard input it is told `Settings`, as one line of JSON; it answers with one line on standard
-output, `Started`. It lives until its standard input ends, which is also when its parent dies.
+output, `Started`. It lives until its standard input ends, which is also when its parent dies. While
+it loads it cannot look, so Linux is asked to end it with its parent: memory of a GPU that an orphan
+holds is missing to whoever comes next.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
 
 __all__ = ["Settings", "Started", "main"]
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -57,6 +62,8 @@ def main() -> None:
     """Serve until standard input ends."""
     # A Ctrl-C in the terminal is the parent's, which lets its turns end first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     settings = msgspec.json.decode(sys.stdin.buffer.readline(), type=Settings)
     try:
         server = _serve(settings)

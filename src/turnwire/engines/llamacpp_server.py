@@ -129,6 +129,7 @@ class LlamaServer:
         self._host: Final = host
         self._options: Final = options
         self._closed = False
+        self._model = ""  # that it had when it was asked what it is
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         self._http = HttpClient(
             {"Content-Type": "application/json", "User-Agent": "turnwire", **headers},
@@ -153,6 +154,7 @@ class LlamaServer:
         except msgspec.DecodeError as error:
             raise ConfigError(f"the {self.name} does not answer as one: {error}") from error
         await self._check_vocabulary(vocabulary)
+        self._model = ""
         dialect = self._options.dialect or await self._find_dialect(vocabulary)
         self.lost = False
         return Facts(props.default_generation_settings.n_ctx, props.total_slots, dialect)
@@ -179,6 +181,8 @@ class LlamaServer:
             raise self.unavailable(error) from error
         finally:
             reply.close()
+        # It was started anew, and reads its model.
+        self.lost = self.lost or (reply.status == 503 and "oading model" in text)
         raise EngineUnavailable(f"the {self.name} refused: {text}")
 
     async def aclose(self) -> None:
@@ -204,6 +208,16 @@ class LlamaServer:
             return EngineError("the engine was closed")
         self.lost = True
         return EngineError(f"the {self.name} broke off ({_kind(error)})")
+
+    def check_model(self, last: Frame) -> None:
+        """See that an answer is of the model that the server was asked about.
+
+        Raises:
+            EngineError: it is another's; ids mean something else there.
+        """
+        if last.model and self._model and last.model != self._model:
+            self.lost = True
+            raise EngineError(f"the {self.name} was started anew with another model")
 
     def left(self, answer: Answer) -> None:
         """An answer is closed."""
@@ -292,6 +306,7 @@ class LlamaServer:
                 found += frames
         finally:
             answer.close()
+        self._model = found[-1].model if found else ""
         return found
 
 
@@ -332,6 +347,8 @@ class Answer:
             if frames:
                 self._begun = True
                 self._ended = frames[-1].stop
+                if self._ended:
+                    self._server.check_model(frames[-1])
                 return frames
         return []
 

@@ -41,6 +41,7 @@ _FIELDS: Final = (
     "stop",
     "stop_type",
     "timings",
+    "model",
 )
 _GRAMMAR: Final = "generation_settings/grammar"
 
@@ -88,6 +89,7 @@ class Frame(Struct):
         tokens_predicted: Ids sampled so far.
         stop: The last event.
         stop_type: `eos`, `limit` or `word`, in the last event.
+        model: What was asked, in the last event.
         completion_probabilities: Of the id sampled, if they were asked for.
         grammar: What the server obeys, in the last event of a probe.
     """
@@ -99,6 +101,7 @@ class Frame(Struct):
     stop_type: str = ""
     prompt_progress: Progress | None = None
     timings: Timings | None = None
+    model: str = ""
     completion_probabilities: list[Probability] = []
     error: Failure | None = None
     grammar: str = msgspec.field(default="", name=_GRAMMAR)
@@ -191,7 +194,7 @@ _FIXED: Final = {
 def probe_body(asked: Mapping[str, object]) -> Sequence[bytes]:
     """A request for one token, whose last event says what grammar was obeyed."""
     fixed = {**_FIXED, "prompt": (0,), "n_predict": 1, "temperature": 0.0, "cache_prompt": False}
-    return (_ENCODER.encode({**fixed, "response_fields": ("stop", _GRAMMAR), **asked}),)
+    return (_ENCODER.encode({**fixed, "response_fields": ("stop", "model", _GRAMMAR), **asked}),)
 
 
 def failure_text(status: int, data: bytes) -> str:

@@ -18,7 +18,7 @@ from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
 from turnwire.errors import ConfigError
 from turnwire.gguf import GgufHeader, read_gguf
-from turnwire.hub import Progress, fetch
+from turnwire.hub import Progress, fetch, parts_of
 from turnwire.model_config import (
     ChatModelConfig,
     EngineConfig,
@@ -81,7 +81,7 @@ class Builder:
         self.reports: Final[dict[str, Report]] = {}
 
     async def fetch(self, told: ModelConfig) -> Path | None:
-        """Return the path of a model's own file; one of the hub's is fetched if it is not here.
+        """Return the path of a model's own file; those of the hub are fetched if they are not here.
 
         Raises:
             HubError: it cannot be fetched.
@@ -92,11 +92,13 @@ class Builder:
         if isinstance(engine, SimConfig):
             return None
         if engine.hf is None:
-            return engine.path
+            return None if engine.path is None else Path(parts_of(str(engine.path))[0])
         hub = self._hub
-        return await fetch(
-            engine.hf, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress
-        )
+        paths = [
+            await fetch(part, hub.folder, hub_url=hub.url, key=hub.key, progress=hub.progress)
+            for part in parts_of(engine.hf)
+        ]
+        return paths[0]
 
     async def build(self, name: str, told: ModelConfig) -> Offer:
         """Build a model; its engine with it, if that is its first.

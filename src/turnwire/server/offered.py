@@ -101,7 +101,9 @@ def _loading(name: str) -> Iterator[None]:
     telling = asyncio.create_task(_tell(name), name="model-loading")
     try:
         yield
-    except (ConfigError, EngineUnavailable, HubError) as error:
+    except EngineUnavailable as error:
+        raise EngineUnavailable(f"model.{name}: {error}; start it before this server") from error
+    except (ConfigError, HubError) as error:
         raise type(error)(f"model.{name}: {error}") from error
     finally:
         telling.cancel()

@@ -46,7 +46,9 @@ class Stub:
         slots: How many.
         grammar: What it makes of a JSON schema; None if it cannot.
         obeys: Whether it obeys a grammar that names a token.
+        model: What it calls its model in answers to probes.
         loading: How often it still answers that it loads its model.
+        loaded: Called when it says that it does not load any more.
         key: The API key that it wants, or None.
         answer: What it does for `/completion`, but not for probes.
         bodies: Every request to `/completion` that was no probe.
@@ -60,7 +62,9 @@ class Stub:
         self.slots = 2
         self.grammar: str | None = 'root ::= "{}"'
         self.obeys = True
+        self.model = "one.gguf"
         self.loading = 0
+        self.loaded: Callable[[], None] = lambda: None
         self.key: str | None = None
         self.answer: Handler = self.say(progress(), token(20, 1), last())
         self.bodies: list[dict[str, Any]] = []
@@ -117,6 +121,8 @@ class Stub:
 
     async def _health(self, request: web.Request) -> web.Response:
         self.loading -= 1
+        if self.loading < 0:
+            self.loaded()
         return web.Response(status=503 if self.loading >= 0 else 200)
 
     async def _props(self, request: web.Request) -> web.Response:
@@ -138,11 +144,11 @@ class Stub:
         if "json_schema" in told:
             if self.grammar is None:
                 return web.Response(status=400, body=self.refusal)
-            await self.say(token(20, 1), last(**{"generation_settings/grammar": self.grammar}))(
-                request, response
-            )
+            told = {"generation_settings/grammar": self.grammar, "model": self.model}
+            await self.say(token(20, 1), last(**told))(request, response)
         elif told["prompt"] == [0]:
-            await self.say(token(0 if self.obeys else 21, 1), last())(request, response)
+            obeyed = token(0 if self.obeys else 21, 1)
+            await self.say(obeyed, last(model=self.model))(request, response)
         else:
             self.bodies.append(told)
             assert request.transport is not None

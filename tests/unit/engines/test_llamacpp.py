@@ -198,6 +198,33 @@ async def test_a_server_that_comes_back_smaller(server: Stub, engine: LlamaCppEn
     assert [-1, 0] == sorted(body["id_slot"] for body in server.bodies[1:])
 
 
+async def test_a_server_that_loads_again(server: Stub, engine: LlamaCppEngine) -> None:
+    """One that was started anew between two turns is waited for, and is asked what it is."""
+    await collect(engine, REQUEST)
+    server.status, server.loading, server.window = 503, 2, 5
+    server.refusal = b'{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}'
+    server.loaded = lambda: setattr(server, "status", 200)
+    assert [20] == ids_of(await collect(engine, REQUEST))
+    assert 5 == engine.window
+
+
+async def test_a_server_that_has_another_model_now(server: Stub, engine: LlamaCppEngine) -> None:
+    """The turn in which that is seen fails, and the vocabulary is looked at before the next."""
+    server.model = "other.gguf"
+    server.answer = server.say(progress(), token(20, 1), last(model="other.gguf"))
+    with pytest.raises(EngineError, match="was started anew with another model"):
+        await collect(engine, REQUEST)
+    assert [20] == ids_of(await collect(engine, REQUEST))
+    server.answer = server.say(progress(), token(20, 1), last(model="third.gguf"))
+    with pytest.raises(EngineError, match="another model"):
+        await collect(engine, REQUEST)
+    server.vocabulary = msgspec.structs.replace(
+        server.vocabulary, token_bytes=server.vocabulary.token_bytes[::-1]
+    )
+    with pytest.raises(EngineUnavailable, match="has another vocabulary"):
+        await collect(engine, REQUEST)
+
+
 async def test_a_constraint_that_is_ignored(server: Stub, engine: LlamaCppEngine) -> None:
     """An id that the grammar does not allow ends the turn, not the engine."""
     request = msgspec.structs.replace(REQUEST, constraint=Constraint(grammar='start: "no"\n'))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from typing import Final
 
 import msgspec
+import pytest
 from tests.random_model import random_model
 
 from turnwire.engines.llamacpp_host import Settings, Started
 
 SETTINGS = Settings(path=str(random_model()), api_key="k", window=256, slots=1, threads=1)
 
+Process = subprocess.Popen[bytes]
 
-def start() -> subprocess.Popen[bytes]:
+
+def start(code: str = "from turnwire.engines.llamacpp_host import main; main()") -> Process:
     """A process that was told what to serve."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "turnwire.engines.llamacpp_host"],
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -53,3 +57,19 @@ def test_what_cannot_be_loaded_is_said() -> None:
     )
     assert "" == msgspec.json.decode(done.stdout, type=Started).url
     assert b"nothing.gguf" in done.stderr
+
+
+PARENT: Final = (
+    "import subprocess, sys\n"
+    "subprocess.run([sys.executable, '-m', 'turnwire.engines.llamacpp_host'])\n"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for it")
+def test_it_ends_with_its_parent() -> None:
+    """Also where its input goes on, as it does for as long as nobody looks at it."""
+    with start(PARENT) as parent:
+        assert parent.stdout is not None
+        assert msgspec.json.decode(parent.stdout.readline(), type=Started).url
+        parent.kill()
+        assert b"" == parent.stdout.read()  # nobody holds the other end any more

@@ -15,6 +15,7 @@ from turnwire.config_sources import load
 from turnwire.engines.llamacpp_process import LlamaCppModel, LlamaCppProcess
 from turnwire.engines.sim import SimEngine
 from turnwire.errors import ConfigError, EngineUnavailable
+from turnwire.hub import HubError
 from turnwire.model_config import (
     ChatModelConfig,
     EngineConfig,
@@ -113,6 +114,25 @@ async def test_a_file_of_the_hub_that_is_there_already(tmp_path: Path) -> None:
     async with building(tmp_path, hub=structs.replace(SMALL, hf="owner/name/tiny.gguf")) as builder:
         offer = await builder.build("tiny", EngineModelConfig(engine="hub"))
         assert 0 < (await says(offer)).num_output_tokens
+
+
+async def test_a_file_of_the_hub_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them have to be there, and the first says what the model is."""
+    first = tmp_path / "models/owner/name/tiny-00001-of-00002.gguf"
+    first.parent.mkdir(parents=True)
+    first.touch()
+    first.with_name("tiny-00002-of-00002.gguf").touch()
+    told = structs.replace(SMALL, hf="owner/name/tiny-00002-of-00002.gguf")
+    async with building(tmp_path, hub=told) as builder:
+        monkeypatch.setattr("turnwire.hub.FIRST_PAUSE_SEC", 0.0)
+        assert first == await builder.fetch(EngineModelConfig(engine="hub"))
+        near = structs.replace(told, hf=None, path=first.with_name("tiny-00002-of-00002.gguf"))
+        builder = Builder({"hub": near}, Secrets(), Hub(url="", folder=tmp_path))
+        assert first == await builder.fetch(EngineModelConfig(engine="hub"))
+    first.unlink()
+    async with building(tmp_path, hub=told) as builder:
+        with pytest.raises(HubError, match=r"tiny-00001-of-00002\.gguf could not be fetched"):
+            await builder.fetch(EngineModelConfig(engine="hub"))
 
 
 async def test_a_llama_server(tmp_path: Path) -> None:

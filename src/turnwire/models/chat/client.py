@@ -130,7 +130,7 @@ class ChatClient:
 
     async def names(self) -> list[str]:
         """The models that the endpoint says it has; none where it does not say."""
-        url = self._url.parent.parent / "models"
+        url = (self._url.parent.parent / "models").with_query(self._url.query)
         try:
             async with (
                 asyncio.timeout(self._options.patience.connect_sec),
@@ -231,7 +231,8 @@ class Answer:
         self._content: Final = response.content
         self._patience: Final = client._options.patience
         self._loop: Final = asyncio.get_running_loop()
-        self._read_at = self._loop.time()
+        self._listens = False
+        self._listens_since = 0.0
         self._limit_sec = self._patience.first_byte_sec
         self._late = False
         self._watch = self._loop.call_later(self._soon(), self._look)
@@ -242,13 +243,16 @@ class Answer:
         Raises:
             EngineError: the answer broke off, or nothing came for too long.
         """
+        self._listens_since = self._loop.time()
+        self._listens = True
         try:
             data = await self._content.readany()
         except _FAILURES as error:
             if self._late:
                 raise EngineError("it said nothing for too long") from None
             raise EngineError("its answer broke off") from error
-        self._read_at = self._loop.time()
+        finally:
+            self._listens = False
         self._limit_sec = self._patience.idle_sec
         return data
 
@@ -271,7 +275,9 @@ class Answer:
 
     def _look(self) -> None:
         """One timer looks after the whole answer: to set one for each read would cost more."""
-        left_sec = self._read_at + self._limit_sec - self._loop.time()
+        left_sec = self._limit_sec
+        if self._listens:  # nobody can say that nothing came who does not listen
+            left_sec += self._listens_since - self._loop.time()
         if left_sec > 0:
             self._watch = self._loop.call_later(min(left_sec, self._soon()), self._look)
         else:
@@ -334,7 +340,11 @@ def _endpoint(name: str, base_url: str) -> URL:
         raise ConfigError(
             f"The URL of the model {name!r} must not hold a key or password; give the key apart."
         )
-    return URL(base_url.rstrip("/") + "/chat/completions")
+    base = URL(base_url)
+    if base.path.rstrip("/").endswith("/chat/completions"):
+        return base  # people copy it whole
+    # A query stays where it is: Azure has a version in it.
+    return (base / "chat" / "completions").with_query(base.query)
 
 
 def _headers(name: str, options: ChatOptions) -> CIMultiDict[str]:

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 from msgspec import Struct
+from msgspec.json import encode
 from msgspec.structs import replace
 
 from turnwire.models.chat.options import MessageRules
@@ -40,6 +41,16 @@ _LIMITS: Final = {
 }
 # Without them an answer is the same: token counts are estimated, calls after the first dropped.
 _NOT_NEEDED: Final = ("stream_options", "parallel_tool_calls", "prompt_cache_key")
+# Of formats that a server does not have; not of a schema that it finds wrong.
+_NO_FORMAT: Final = re.compile(
+    r"(?!.*schema for).*(?:response_format|json_schema|json_object)"
+    r".*(?:unavailable|not available|n[o']t support|unsupported|unknown|must be|not allowed)",
+    re.IGNORECASE,
+)
+_ANY_OBJECT: Final = {
+    "type": "json_schema",
+    "json_schema": {"name": "object", "schema": {"type": "object"}},
+}
 _EFFORT: Final = re.compile(r"reasoning|think", re.IGNORECASE)
 # The nearest level that more servers know. Whoever knows none of them is not told any.
 _NEAREST: Final = {"minimal": "low", "max": "xhigh", "xhigh": "high"}
@@ -56,6 +67,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
         left_out: Fields that are not sent.
         refused_choices: Forms of a `tool_choice` that is required.
         efforts: By level, the one sent in its place; None for none.
+        refused_formats: Of `response_format`. A schema is then told in words, and any object asked
+            for by a schema.
     """
 
     rules: MessageRules
@@ -63,6 +76,7 @@ class Dialect(Struct, frozen=True, kw_only=True):
     left_out: frozenset[str] = frozenset()
     refused_choices: frozenset[_ChoiceForm] = frozenset()
     efforts: Mapping[str, str | None] = {}
+    refused_formats: frozenset[str] = frozenset()
 
     def put(self, fields: Mapping[str, Any], only_tool: str | None) -> dict[str, Any]:
         """Fields as they are sent.
@@ -78,6 +92,10 @@ class Dialect(Struct, frozen=True, kw_only=True):
         if sent.get("tool_choice") == "required":
             form = self._choice_form(only_tool)
             sent["tool_choice"] = _named(only_tool) if form == "named" else form
+        if (kind := _format_kind(sent)) in self.refused_formats:
+            sent["response_format"] = (
+                {"type": "json_object"} if kind == "json_schema" else _ANY_OBJECT
+            )
         effort = sent.get("reasoning_effort", "")
         if effort in self.efforts:
             other_effort = self.efforts[effort]
@@ -85,6 +103,20 @@ class Dialect(Struct, frozen=True, kw_only=True):
             if other_effort is not None:
                 sent["reasoning_effort"] = other_effort
         return sent
+
+    def instructions(self, given: str | None, fields: Mapping[str, Any]) -> str | None:
+        """Instructions as they are sent: with the schema, where no field can hold it.
+
+        Args:
+            given: The request's own.
+            fields: As given to `put`.
+        """
+        kind = _format_kind(fields)
+        if kind != "json_schema" or kind not in self.refused_formats:
+            return given
+        schema = encode(fields["response_format"]["json_schema"]["schema"]).decode()
+        told = f"Answer with JSON that obeys this JSON schema, and nothing else:\n{schema}"
+        return f"{given}\n\n{told}" if given else told
 
     def after(self, fields: Mapping[str, Any], only_tool: str | None, words: str) -> Dialect | None:
         """The dialect to try next when an endpoint refuses; None if there is nothing to try.
@@ -103,6 +135,9 @@ class Dialect(Struct, frozen=True, kw_only=True):
                 return replace(self, left_out=self.left_out | {name})
         if fields.get("tool_choice") == "required" and _names(words, "tool_choice"):
             return self._other_choice(only_tool)
+        kind = _format_kind(fields)
+        if kind and kind not in self.refused_formats and _NO_FORMAT.match(words):
+            return replace(self, refused_formats=self.refused_formats | {kind})
         if "reasoning_effort" in sent and _EFFORT.search(words):
             return self._other_effort(fields["reasoning_effort"], sent["reasoning_effort"])
         rules = self._other_rules(words)
@@ -141,6 +176,11 @@ def _forms(only_tool: str | None) -> tuple[_ChoiceForm, ...]:
     an object for `auto` and says nothing.
     """
     return ("required", "any") if only_tool is None else ("required", "named", "any")
+
+
+def _format_kind(fields: Mapping[str, Any]) -> str:
+    found = fields.get("response_format")
+    return str(found.get("type")) if isinstance(found, dict) else ""
 
 
 def _named(tool: str | None) -> dict[str, Any]:

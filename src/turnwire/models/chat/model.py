@@ -226,7 +226,8 @@ class PreparedChat:
     def _body(self, fields: Mapping[str, Any], dialect: Dialect) -> list[bytes]:
         if self._view.rules != dialect.rules:
             self._write_again(dialect.rules)
-        messages = self._view.transcript.messages(self._settings.instructions, dialect.rules)
+        instructions = dialect.instructions(self._settings.instructions, fields)
+        messages = self._view.transcript.messages(instructions, dialect.rules)
         sent = dialect.put(fields, self._box.only_tool)
         return [self._model._head, *messages, b"," + encode(sent)[1:]]
 

@@ -245,6 +245,22 @@ async def test_an_answer_that_stalls(patience: Patience) -> None:
             await read_all(client)
 
 
+async def test_a_slow_reader_is_no_silence() -> None:
+    """Nobody can say that nothing came who does not listen; what was said is read, however late."""
+    body = [b"x" * 65_536] * 16
+    patience = Patience(idle_sec=0.05, first_byte_sec=0.05)
+    async with asking(Reply(body), patience=patience) as (client, _):
+        answer = await client.ask(BODY)
+        try:
+            size = len(await answer.read())
+            await asyncio.sleep(0.2)
+            while data := await answer.read():
+                size += len(data)
+        finally:
+            answer.close(whole=True)
+        assert len(b"".join(body)) == size
+
+
 async def test_an_answer_that_breaks_off() -> None:
     """Aborted in the middle, it is an error and not an end."""
     async with asking(Reply(WHOLE[:1], cut=True)) as (client, _):
@@ -275,6 +291,25 @@ async def test_an_endpoint_that_speaks_no_http(said: bytes) -> None:
         with pytest.raises(EngineUnavailable, match=r"^(it|the connection) "):
             await client.ask(BODY)
         await client.aclose()
+
+
+@pytest.mark.parametrize(
+    ("base_url", "asked"),
+    [
+        ("http://h:1/v1", "http://h:1/v1/chat/completions"),
+        ("http://h:1/v1/", "http://h:1/v1/chat/completions"),
+        ("http://h:1", "http://h:1/chat/completions"),
+        ("http://h:1/v1/chat/completions", "http://h:1/v1/chat/completions"),
+        (
+            "http://h/d%2Fe?api-version=2024&x=a%26b",
+            "http://h/d%2Fe/chat/completions?api-version=2024&x=a%26b",
+        ),
+    ],
+)
+def test_where_it_asks(base_url: str, asked: str) -> None:
+    """Behind the path of the address; a query stays a query."""
+    client = ChatClient("m", ChatOptions(base_url=base_url, model="m"))
+    assert asked == str(client._url)
 
 
 async def test_names_of_what_is_there() -> None:

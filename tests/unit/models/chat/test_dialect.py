@@ -143,6 +143,53 @@ def test_efforts_are_tried_down(asked: str, levels: list[str | None]) -> None:
     assert {"reasoning_effort": "medium"} == last.put({"reasoning_effort": "medium"}, None)
 
 
+SCHEMA: Json = {
+    "response_format": {
+        "type": "json_schema",
+        "json_schema": {"name": "n", "schema": {"type": "object", "properties": {}}},
+    }
+}
+OBJECT: Json = {"response_format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "This response_format type is unavailable now",
+        "response_format.type `json_schema` is unavailable now",
+        "'json_schema' is not supported with this model",
+    ],
+)
+def test_a_schema_that_no_field_can_hold(words: str) -> None:
+    """It is told in words, and any object asked for; once."""
+    learned = FIRST.after(SCHEMA, None, words)
+    assert learned is not None
+    assert OBJECT == learned.put(SCHEMA, None)
+    told = learned.instructions("Be brief.", SCHEMA)
+    assert told is not None
+    assert told.startswith("Be brief.\n\nAnswer with JSON")
+    assert told.endswith('{"type":"object","properties":{}}')
+    assert (learned.instructions(None, SCHEMA) or "").startswith("Answer with JSON")
+    assert learned.instructions(None, OBJECT) is None
+    assert FIRST.instructions(None, SCHEMA) is None
+    assert learned.after(SCHEMA, None, words) is None
+
+
+def test_an_object_that_only_a_schema_asks_for() -> None:
+    """As LM Studio wants it; a schema stays what it is."""
+    learned = FIRST.after(OBJECT, None, "'response_format.type' must be 'json_schema' or 'text'")
+    assert learned is not None
+    asked = learned.put(OBJECT, None)["response_format"]
+    assert ("json_schema", {"type": "object"}) == (asked["type"], asked["json_schema"]["schema"])
+    assert SCHEMA == learned.put(SCHEMA, None)
+
+
+def test_a_schema_that_is_wrong_is_the_clients_to_hear() -> None:
+    """One bad schema does not make all others words."""
+    words = "Invalid schema for response_format 'n': 'oneOf' is not allowed."
+    assert FIRST.after(SCHEMA, None, words) is None
+
+
 @pytest.mark.parametrize(
     ("words", "rules"),
     [

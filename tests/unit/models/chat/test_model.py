@@ -283,6 +283,29 @@ async def test_an_endpoint_with_ways_of_its_own() -> None:
         assert last["messages"] == one.asked[-1].body["messages"][:4]
 
 
+async def test_a_schema_is_told_where_it_cannot_be_sent() -> None:
+    """The endpoint reads it in the instructions, and what it answers is held to it all the same."""
+
+    def script(asked: Asked) -> Reply:
+        if asked.body["response_format"]["type"] == "json_schema":
+            words = b'{"error":{"message":"This response_format type is unavailable now"}}'
+            return Reply([words], status=400)
+        return Reply(sse(text('{"q":"so"}'), end()))
+
+    async with answering(script) as (model, one):
+        for schema, fails in ((b'{"required":["q"]}', False), (b'{"required":["r"]}', True)):
+            form = JsonSchemaFormat(name="n", schema=Raw(schema), strict=True)
+            settings = Settings(text_format=form)
+            prepared = model.prepare(None, items_of([message("hi")]), settings)
+            if fails:
+                with pytest.raises(EngineError, match=r"breaks the schema of `text\.format`"):
+                    await play(prepared)
+            else:
+                await play(prepared)
+            assert schema.decode() in one.asked[-1].body["messages"][0]["content"]
+        assert 3 == len(one.asked)
+
+
 async def test_a_refusal_that_nothing_helps_teaches_nothing() -> None:
     """What was tried for it is forgotten, and the endpoint's last words are the client's."""
     words = b'{"error":{"message":"Unsupported: max_tokens and max_completion_tokens"}}'

@@ -127,8 +127,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         tags = self.tags
         if begun and tags.end_think is not None:
             if trigger is None:
-                rules["start"] = f"thought BLANKS? ({rules['start']})"
-                rules["thought"] = until(tags.end_think)
+                name = "thought" if isinstance(tags.end_think, int) else "THOUGHT"
+                rules["start"] = f"{name} BLANKS? ({rules['start']})"
+                rules[name] = until(tags.end_think)
         elif thinking_possible and isinstance(tags.think, int) and isinstance(tags.end_think, int):
             free_span = (tags.think, tags.end_think)
             if trigger is None:

@@ -105,12 +105,7 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         offered = callable_tools(tools, tool_choice)
         if form is None and offered:
             if tool_choice.mode == "required":
-                raise InvalidRequest(
-                    "This model's chat template writes no tool calls that are known here, so none "
-                    "can be required. Ask another model, or have the operator give this one a "
-                    "template for tools (model.NAME.template).",
-                    param="tool_choice",
-                )
+                raise InvalidRequest(self._unforced(), param="tool_choice")
             offered = []
         schemas = argument_schemas(
             self.tokenizer, as_functions(tools), [_as_function(t) for t in offered], every_schema
@@ -179,6 +174,19 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
                 else:
                     rules.update(element_rules(f"value{n}", schema, form.elements))
         return rules, trigger
+
+    def _unforced(self) -> str:
+        """Why no call can be required, and what to do."""
+        if self.tags.call:
+            return (
+                "This model writes calls in a notation that no grammar is made for here, so none "
+                "can be required. Let it decide (tool_choice 'auto'), or ask another model."
+            )
+        return (
+            "This model's chat template writes no tool calls that are known here, so none can be "
+            "required. Ask another model, or have the operator give this one a template for tools "
+            "(model.NAME.template)."
+        )
 
     def _text_openers(self) -> list[str]:
         return [tag for tag in self.tags.call if isinstance(tag, str)]

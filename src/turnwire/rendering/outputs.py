@@ -20,7 +20,7 @@ from turnwire.rendering.jinja import TemplateRefused
 from turnwire.rendering.llama3 import llama3_format
 from turnwire.rendering.messages import ChatCall, ChatMessage, ChatResult, Head
 from turnwire.rendering.mistral import mistral_format
-from turnwire.rendering.pieces import Piece, Pieces
+from turnwire.rendering.pieces import Pieces
 from turnwire.rendering.spelled import find_spelling, spelled_format
 from turnwire.rendering.spelling import PROBE
 from turnwire.rendering.tagged import Tags
@@ -42,6 +42,7 @@ _THINKING: Final = (
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),  # Gemma's, which has a word behind it
 )
 _QUESTION: Final = ChatMessage("user", "q")
 _ANSWER: Final = "zyxwv"
@@ -81,20 +82,22 @@ def find_format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]
     if found is not None:
         stop |= _first_token(tokenizer, found.behind)
         return spelled_format(tokenizer, found, stop, begun, thinking)
-    think, end_think = thinking
-    tags = Tags(think=think, end_think=end_think)
-    return Format(name=PLAIN, tokenizer=tokenizer, tags=tags, stop=stop, begun=begun)
+    return Format(name=PLAIN, tokenizer=tokenizer, tags=thinking, stop=stop, begun=begun)
 
 
-def _thinking(tokenizer: Tokenizer, source: str) -> tuple[Piece | None, Piece | None]:
+def _thinking(tokenizer: Tokenizer, source: str) -> Tags:
     """The tags around thoughts: those that the template knows, or that are tokens."""
     special = tokenizer.special
     known = [pair for pair in _THINKING if pair[1] in source]
     known += [pair for pair in _THINKING if pair[0] in special and pair[1] in special]
     if not known:
-        return None, None
+        return Tags()
     think, end_think = known[0]
-    return special.get(think, think), special.get(end_think, end_think)
+    return Tags(
+        think=special.get(think, think),
+        end_think=special.get(end_think, end_think),
+        thought="thought\n" if think == "<|channel>" else "",
+    )
 
 
 def _pieces(

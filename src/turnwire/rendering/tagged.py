@@ -48,6 +48,7 @@ class Tags(Struct, frozen=True, kw_only=True):
     Attributes:
         think: Opens a thought.
         end_think: Closes it.
+        thought: A line in front of a thought that is no part of it.
         call: Any of them opens calls.
         end_call: Closes a call, where a format has a tag for that.
         arguments: Stands between a call's name and its arguments, where the name is no JSON.
@@ -58,6 +59,7 @@ class Tags(Struct, frozen=True, kw_only=True):
 
     think: Piece | None = None
     end_think: Piece | None = None
+    thought: str = ""
     call: tuple[Piece, ...] = ()
     end_call: Piece | None = None
     arguments: Piece | None = None
@@ -250,7 +252,7 @@ class TaggedParser:
                 case _State.TEXT:
                     rest = self._read_text(rest, parts)
                 case _State.THINKING:
-                    rest = self._read_until(self._endings, rest, parts)
+                    rest = self._read_thought(rest, parts)
                 case _State.CALLS:
                     rest = self._read_between(rest)
                 case _State.NAME:
@@ -274,6 +276,15 @@ class TaggedParser:
                 self._open(_State.CALLS, parts)
                 return begun
         return self._read_until(self._openings, text, parts)
+
+    def _read_thought(self, text: str, parts: list[Part]) -> str:
+        lead = self._tags.thought
+        if lead and self._strip:
+            if len(text) < len(lead) and lead.startswith(text):
+                self._held = text
+                return ""
+            text = text.removeprefix(lead)
+        return self._read_until(self._endings, text, parts) if text else ""
 
     def _read_until(self, tags: Sequence[str], text: str, parts: list[Part]) -> str:
         """Say text up to the first of `tags`; hold back what may become one, and blanks."""

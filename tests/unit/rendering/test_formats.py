@@ -17,7 +17,7 @@ from llguidance import LLMatcher
 from msgspec import Raw
 from tests.unit.rendering.imitations import TEMPLATES, byte_level, encoded, loaded
 from tests.unit.rendering.reading import Words, words_of
-from tests.unit.rendering.spelled_imitations import SPELLED
+from tests.unit.rendering.spelled_imitations import SPELLED, UNFORCED
 
 from turnwire.constraint import Constraint
 from turnwire.engines.constrain import Guides
@@ -61,7 +61,8 @@ ANSWER = JsonSchemaFormat(
 )
 FAMILIES = [
     *("qwen2", "qwen2, tags as text", "qwen3", "qwen3, tags as text", "llama3"),
-    *("mistral", "mistral, named", "harmony", *SPELLED),
+    *("mistral", "mistral, named", "harmony"),
+    *(name for name in SPELLED if name not in UNFORCED),
 ]
 
 
@@ -238,6 +239,15 @@ def test_a_format_without_calls() -> None:
     ):
         constraint_of(template, "required")
     assert constraint_of(template, "auto", text=ANSWER) is not None
+
+
+@pytest.mark.parametrize("name", UNFORCED)
+def test_a_format_without_a_grammar(name: str) -> None:
+    """Calls are read that cannot be forced; who requires one is told so."""
+    template = loaded(name).template
+    assert constraint_of(template, "auto") is None
+    with pytest.raises(InvalidRequest, match="tool_choice 'auto'"):
+        constraint_of(template, "required")
 
 
 def test_custom_tools_are_functions_of_one_field() -> None:

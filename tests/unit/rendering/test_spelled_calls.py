@@ -36,7 +36,7 @@ OFFERED = {
 }
 END = (".", "")
 BAR = "\uff5c"
-ELEMENTS = ("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "minimax")
+RAW = ("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "minimax", "gemma4")
 FAMILIES = pytest.mark.parametrize("name", SPELLED)
 
 
@@ -128,7 +128,7 @@ def sampled_as_text(name: str, answer: str, values: dict[str, str]) -> list[int]
             ids += encoded(tokenizer, piece)
             continue
         value = values[piece]
-        if name not in ELEMENTS:
+        if name not in RAW:
             value = json.dumps(value, ensure_ascii=False)[1:-1]
         ids += tokenizer.encode(value)
     return ids
@@ -191,6 +191,7 @@ PIECES = st.lists(
             *('<invoke name="write">', '<parameter name="path">', "<think>", "</think>", "é"),
             *(f"<{BAR}DSML{BAR}function_calls>", f'<{BAR}DSML{BAR}invoke name="write">'),
             *(f'<{BAR}DSML{BAR}parameter name="path" string="true">', "```json\n", "\n```"),
+            *("<|tool_call>call:write", "<tool_call|>", '<|"|>', "{path:", "line:7", ","),
             *(
                 f"</{BAR}DSML{BAR}invoke>",
                 "function",

@@ -103,14 +103,15 @@ def _string(
 ) -> Iterator[tuple[str, str]]:
     """Rules for a text, which ends with its end tag and not before."""
     last = pieces.last
-    at = next(n for n, piece in enumerate(last) if isinstance(piece, int) or piece.strip())
-    end, behind = last[at], sequence(last[at + 1 :])
-    if isinstance(end, int):
-        value = f"/{pattern or '(?s:.*)'}/ <[{end}]>"
+    token = next((n for n, piece in enumerate(last) if isinstance(piece, int)), None)
+    if token is not None:  # which ends a text wherever it comes; a tag may begin in front of it
+        lead = "".join(map(str, last[:token])).strip()
+        value = f"/{pattern or '(?s:.*)'}{escaped(lead)}/"
+        behind = sequence(last[token:])
     else:
-        value = rule.upper()
-        sign = escaped(end.strip()[0])
+        end, value, behind = str(last[0]), rule.upper(), sequence(last[1:])
         # A text with a length of its own does not spell what its end tag begins with.
+        sign = escaped(end.strip()[0])
         whole = (pattern or "").replace("(?s:.)", f"[^{sign}]")
         yield value, f"/{whole}{escaped(end)}/" if pattern else until(end)
     yield rule, _element(pieces, key, f"{value} {behind}", is_text=True)

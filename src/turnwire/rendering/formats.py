@@ -151,9 +151,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
             rules["start"] = f"{sequence(form.first)} calls"
         elif content is not None:
             rules["start"] = f"text | {sequence(form.first)} calls"
-        elif form.first and isinstance(form.first[0], int):
-            trigger = form.first[0]
-            rules["start"] = f"{sequence(form.first[1:])} calls"
+        elif tokens := [piece for piece in form.first if isinstance(piece, int)]:
+            trigger = tokens[0]  # a tag may begin in front of it
+            rules["start"] = f"{sequence(form.first[form.first.index(trigger) + 1 :])} calls"
         else:
             rules["start"] = f"FREE | OPEN {sequence(form.first[1:])} calls"
             rules["FREE"], rules["OPEN"] = _free(form.first, self._text_openers())

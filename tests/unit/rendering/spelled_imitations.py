@@ -186,6 +186,7 @@ _FAMILIES: dict[str, tuple[str, tuple[str, str], tuple[str, ...]]] = {
         (_CALLS_BEGIN, _CALL_BEGIN, _SEP, _CALL_END, _CALLS_END, "<think>", "</think>"),
     ),
     "dsml": (_DSML, _OPENED, ("<think>", "</think>")),
+    "dsml, a token in tags": (_DSML, _OPENED, ("<think>", "</think>", f"{_B}DSML{_B}")),
     "kimi": (
         _between(
             "<|tool_calls_section_begin|>",

@@ -36,7 +36,10 @@ OFFERED = {
 }
 END = (".", "")
 BAR = "\uff5c"
-RAW = ("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "minimax", "gemma4")
+RAW = (
+    *("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "dsml, a token in tags"),
+    *("minimax", "gemma4"),
+)
 FAMILIES = pytest.mark.parametrize("name", SPELLED)
 
 
@@ -173,11 +176,10 @@ def test_a_cut_anywhere(name: str) -> None:
         for n, (kind, text) in enumerate(words):
             is_last = n == len(words) - 1
             # Where nothing followed, the beginning of a tag of text is shown as what it was.
-            if is_last and kind == "text" and "<tool_call>".startswith(text):
+            if is_last and kind == "text" and "<" in text:
                 continue
             assert kind == whole[n][0]
-            begins = whole[n][1].startswith(text) or (kind == "text" and answer.startswith(text))
-            assert begins if is_last else whole[n][1] == text
+            assert whole[n][1].startswith(text.rstrip()) if is_last else whole[n][1] == text
         assert (parser.open_sampled is None) == (not words or words[-1] == END)
 
 
@@ -191,6 +193,7 @@ PIECES = st.lists(
             *('<invoke name="write">', '<parameter name="path">', "<think>", "</think>", "é"),
             *(f"<{BAR}DSML{BAR}function_calls>", f'<{BAR}DSML{BAR}invoke name="write">'),
             *(f'<{BAR}DSML{BAR}parameter name="path" string="true">', "```json\n", "\n```"),
+            *(f"{BAR}DSML{BAR}", "<", f"</{BAR}DSML{BAR}parameter>", f"</{BAR}DSML{BAR}"),
             *("<|tool_call>call:write", "<tool_call|>", '<|"|>', "{path:", "line:7", ","),
             *(
                 f"</{BAR}DSML{BAR}invoke>",

@@ -45,6 +45,8 @@ def without_marks(text: str) -> str:
 
 def overlap(text: str, word: str) -> int:
     """How many characters at the end of a text may be the beginning of a word; not all of it."""
+    if word[:1] not in text[1 - len(word) :]:
+        return 0  # which is most of the time
     for size in range(min(len(word) - 1, len(text)), 0, -1):
         if text.endswith(word[:size]):
             return size

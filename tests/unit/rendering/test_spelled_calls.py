@@ -224,6 +224,23 @@ def test_any_output(name: str, output: str, thinking: bool, cut: bool) -> None:
         assert kind != "call" or said in OFFERED
 
 
+@FAMILIES
+@given(data=st.data(), thinking=st.booleans(), cut=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_any_tokens(name: str, data: st.DataObject, thinking: bool, cut: bool) -> None:
+    """Special tokens anywhere, halves of characters too: nothing fails, and feeds agree."""
+    template = loaded(name).template
+    special = sorted(template.tokenizer.special.values())
+    some = st.sampled_from(special) | st.integers(0, template.tokenizer.vocab_size - 1)
+    ids = data.draw(st.lists(some, max_size=12))
+    words, _, sampled, opened = outcome(
+        partial(template.parser, OFFERED, thinking=thinking), ids, cut=cut
+    )
+    assert len(sampled) + len(opened or ()) <= len(ids)
+    for _, said in words:
+        said.encode()
+
+
 ELEMENT = "<parameter=path>\na.py\n</parameter>\n"
 PATH = [("call", "write"), ("arguments", '{"path": "a.py"}'), END]
 

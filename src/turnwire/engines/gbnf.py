@@ -13,7 +13,7 @@ Two things are different from what our grammars mean, and decide how they are wr
 
 from __future__ import annotations
 
-from turnwire.engines.gbnf_rules import Rules, Shunned, literal
+from turnwire.engines.gbnf_rules import ANY_CHARACTER, Rules, Shunned, literal
 from turnwire.engines.grammar_tree import (
     Choice,
     Grammar,
@@ -25,6 +25,7 @@ from turnwire.engines.grammar_tree import (
     Schema,
     Sequence,
     Special,
+    Text,
     Unwritable,
     read_lark,
 )
@@ -72,6 +73,10 @@ class _Writer:
                 return self._schemas.write(schema)
             case Pattern(regex):
                 return self._rules.pattern(regex)
+            case Text(without, ""):
+                return self._rules.run(ANY_CHARACTER, less=without)
+            case Text(_, end):
+                return self._rules.until(end)
             case Rule(name):
                 if name not in self._known[-1]:
                     raise Unwritable(f"no rule is called {name}")

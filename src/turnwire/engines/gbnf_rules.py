@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from re import _constants as sre  # type: ignore[attr-defined]  # the parser of `re` itself
 from re import _parser as sre_parser  # type: ignore[attr-defined]
 from typing import Any, Final
@@ -136,7 +136,7 @@ class Rules:
         self.shunned: Final = shunned
         self._rules: dict[str, str] = {}
         self._count = 0
-        self._runs: dict[tuple[object, str], str] = {}
+        self._runs: dict[tuple[object, ...], str] = {}
         # The escapes that llguidance knows, and those that keep shunned names apart.
         others = [f'"u{ord(sign):04x}"' for sign in shunned.first]
         self._escapes: Final = f'"\\\\" ({" | ".join([_SHORT_ESCAPES, *others])})'
@@ -161,16 +161,23 @@ class Rules:
 
     # -- text
 
-    def run(self, signs: CharSet, escapes: str = "") -> str:
-        """Any number of these characters, and of `escapes`, that spell nothing shunned."""
-        key = (signs.ranges, escapes)
+    def run(self, signs: CharSet, escapes: str = "", *, less: tuple[str, ...] = ()) -> str:
+        """Any number of these characters, and of `escapes`, that spell nothing shunned.
+
+        Args:
+            signs: The characters.
+            escapes: What else may stand among them.
+            less: Words that are not spelled either.
+        """
+        key = (signs.ranges, escapes, less)
         found = self._runs.get(key)
         if found is not None:
             return found
-        names = {state: self.fresh("text") for state in self.shunned.states}
+        automaton = Shunned((*self.shunned.words, *less)) if less else self.shunned
+        names = {state: self.fresh("text") for state in automaton.states}
         self._runs[key] = names[""]
         for state, name in names.items():
-            moves = self.shunned.moves(state)
+            moves = automaton.moves(state)
             ways = [
                 f"{literal(sign)} {names[after]}"
                 for sign, after in moves.items()
@@ -254,9 +261,6 @@ class _PatternWriter:
             raise Unwritable("flags of a regular expression")
         dotall = bool(parsed.state.flags & re.DOTALL)
         nodes = list(parsed)
-        word = _ending(nodes)
-        if word and not self._in_string:
-            return self._rules.until(word)
         before = after = ""
         if self._in_string:
             free = self._rules.json_text()
@@ -323,20 +327,6 @@ class _PatternWriter:
         return plain, "(" + " | ".join(
             literal(in_json(s)) for s in spelled
         ) + ")" if spelled else ""
-
-
-def _ending(nodes: Sequence[Any]) -> str:
-    """The word in `(?s:.*?)word`, or "" if the expression is another."""
-    if not nodes or nodes[0][0] is not sre.SUBPATTERN:
-        return ""
-    _, add, remove, inner = nodes[0][1]
-    lazy = [(sre.MIN_REPEAT, (0, sre.MAXREPEAT, [(sre.ANY, None)]))]
-    shown = [(op, (*value[:2], list(value[2]))) for op, value in inner if op is sre.MIN_REPEAT]
-    if shown != lazy or len(inner) != 1 or not add & re.DOTALL or remove:
-        return ""
-    if any(op is not sre.LITERAL for op, _ in nodes[1:]):
-        return ""
-    return "".join(chr(value) for _, value in nodes[1:])
 
 
 # A subset of what they mean in Rust, where they know all of Unicode.

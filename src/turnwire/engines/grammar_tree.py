@@ -2,8 +2,9 @@
 
 Read are the forms that our templates write, and the plain ones of Lark: literals, special tokens
 (`<[5]>`, `<name>`), `%json`, `%lark`, regular expressions, sequences, alternatives, groups and
-repetitions. What else there is (case flags, lookaheads, intersections, attributes) is refused:
-a grammar that was half understood would let the wrong things through.
+repetitions; of intersections, a text up to a word and a text without some words. What else there
+is (case flags, lookaheads, other intersections, attributes) is refused: a grammar that was half
+understood would let the wrong things through.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ __all__ = [
     "Schema",
     "Sequence",
     "Special",
+    "Text",
     "Unwritable",
     "read_lark",
 ]
@@ -57,6 +59,13 @@ class Pattern(Struct, frozen=True):
     """Text that the whole of a regular expression matches."""
 
     regex: str
+
+
+class Text(Struct, frozen=True):
+    """Any text in which none of the words is; if it has an end, it ends with the first."""
+
+    without: tuple[str, ...] = ()
+    end: str = ""
 
 
 class Rule(Struct, frozen=True):
@@ -91,7 +100,7 @@ class Grammar(Struct, frozen=True):
     rules: Mapping[str, Node]
 
 
-Node = Literal | Special | Schema | Pattern | Rule | Sequence | Choice | Repeat | Grammar
+Node = Literal | Special | Schema | Pattern | Text | Rule | Sequence | Choice | Repeat | Grammar
 
 
 def read_lark(text: str, special: Mapping[str, int]) -> Grammar:
@@ -112,6 +121,13 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HEAD: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)\s*:")
 _STRING: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"')
 _REGEX: Final = re.compile(r"/((?:[^/\\\n]|\\.)+)/([a-z]*)")
+# What is written for a text that ends with a word, and for one without some words.
+_ANY: Final = re.escape("(?s:.*)")
+_LESS: Final = re.compile(r"&\s*~\s*/((?:[^/\\\n]|\\.)+)/")
+_UP_TO: Final = re.compile(rf"{_ANY}(?P<end>.+)&{_ANY}(?P=end){re.escape('(?s:.+)')}")
+_WITHOUT: Final = re.compile(rf"{_ANY}&{_ANY}\((?P<words>.+)\){_ANY}")
+_WORD: Final = re.compile(r"(?:[^\\.+*?()|\[\]{}^$]|\\[^a-zA-Z0-9]|\\n)+")
+_ESCAPED: Final = re.compile(r"\\(.)")
 _NUMBERED: Final = re.compile(r"<\[(\d+)\]>")
 _NAMED: Final = re.compile(r"<[^<>\s\[\]][^<>\s]*>")
 _COUNT: Final = re.compile(r"\{(\d*)(,?)(\d*)\}|~\s*(\d+)(?:\.\.(\d+))?")
@@ -185,6 +201,8 @@ class _Reader:
                 raise self._refused()
             return Literal(_unquoted(literal.group()))
         if regex := self._match(_REGEX):
+            if less := self._match(_LESS):
+                return _text(regex, less)
             flags = regex.group(2)
             return Pattern((f"(?{flags})" if flags else "") + regex.group(1).replace("\\/", "/"))
         if numbered := self._match(_NUMBERED):
@@ -252,6 +270,23 @@ class _Reader:
 
     def _refused(self) -> Unwritable:
         return Unwritable(f"cannot read {self._text[self._at : self._at + 20]!r}")
+
+
+def _text(some: re.Match[str], less: re.Match[str]) -> Text:
+    """The text that an intersection with a complement is."""
+    whole = f"{some.group(1)}&{less.group(1)}"
+    if not some.group(2) and (found := _UP_TO.fullmatch(whole)):
+        return Text(end=_spelled(found["end"]))
+    if not some.group(2) and (found := _WITHOUT.fullmatch(whole)):
+        return Text(without=tuple(map(_spelled, found["words"].split("|"))))
+    raise Unwritable(f"cannot read the intersection {whole!r}")
+
+
+def _spelled(regex: str) -> str:
+    """The word that a regular expression is."""
+    if not _WORD.fullmatch(regex):
+        raise Unwritable(f"{regex!r} is no word")
+    return _ESCAPED.sub(lambda found: "\n" if found[1] == "n" else found[1], regex)
 
 
 def _counted(node: Node, count: re.Match[str]) -> Repeat:

@@ -28,6 +28,7 @@ _NAMES: Final = {
     list: "array",
     dict: "object",
 }
+_CONSTANTS: Final = {"True": "true", "False": "false", "None": "null"}
 _STRING: Final = frozenset(("string",))
 _MAX_DEPTH: Final = 16
 _MAX_PYTHON_CHARS: Final = 10_000
@@ -108,14 +109,11 @@ def as_json(text: str, types: Types) -> str:
     """
     if types == _STRING:
         return _quoted(text)
-    found, value, kind = text.strip(), None, ""
-    try:
-        value = json.loads(found, parse_constant=_refused)
-        kind = _NAMES[type(value)]
-    except (ValueError, RecursionError):
-        value = _python(found)
-        kind = _NAMES.get(type(value), "") if value is not None else ""
-        found = json.dumps(value, ensure_ascii=False) if kind else ""
+    found = text.strip()
+    kind = _kind(found)
+    if not kind:
+        found = _python(found)
+        kind = _kind(found)
     if not kind or (kind == "string" and types is None):
         return _quoted(text)
     if types is not None and "string" in types and not _fits(kind, types):
@@ -135,18 +133,24 @@ def _refused(constant: str) -> None:
     raise ValueError(constant)  # NaN and its like are no JSON
 
 
-def _python(text: str) -> Any:
-    """The value of Python's spelling of a list, an object or a constant; None if it is none.
+def _kind(text: str) -> str:
+    """The type of the value that a text is in JSON, or ""."""
+    try:
+        return _NAMES[type(json.loads(text, parse_constant=_refused))]
+    except (ValueError, RecursionError):
+        return ""
+
+
+def _python(text: str) -> str:
+    """JSON for Python's spelling of a list, an object or a constant; "" if it is none.
 
     Some templates show arguments that way, and their models write so.
     """
-    if text == "True" or text == "False":
-        return text == "True"
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
     if text[:1] not in ("[", "{") or len(text) > _MAX_PYTHON_CHARS:
-        return None
+        return ""
     try:
-        value = ast.literal_eval(text)
-        json.dumps(value, allow_nan=False)
+        return json.dumps(ast.literal_eval(text), ensure_ascii=False, allow_nan=False)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-        return None
-    return value if isinstance(value, list | dict) else None
+        return ""

@@ -1,8 +1,8 @@
 """A grammar of arguments that are written one by one, without quotes (`elements.py`).
 
 They come in the order of the schema. A string is any text up to its end tag: one of an
-enumeration, or one that obeys a pattern or a length, where the schema says so (`format` is not
-held: nothing quotes the text that it would be looked for in). What is no string is JSON.
+enumeration, or one that obeys a length or a pattern with both its anchors, where the schema says
+so. (Other patterns and `format` are not held.) What is no string is JSON.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from llguidance import regex_to_lark
 from msgspec import Struct
 
-from turnwire.rendering.argument_types import Types, types_of
+from turnwire.rendering.argument_types import types_of
 from turnwire.rendering.grammar_text import embedded, escaped, sequence, spaced, until
 from turnwire.rendering.pieces import Piece
 from turnwire.rendering.schema import Schema
@@ -51,46 +51,70 @@ def element_rules(name: str, schema: Schema, pieces: ElementPieces) -> Iterator[
     """Rules for all arguments of a tool, by name; the first of them is `name`.
 
     Args:
-        name: Of the rule; the names of others begin with it.
+        name: Of the rule; the names of others begin with it, in capitals those of terminals.
         schema: Of the arguments, in the form that compiles.
         pieces: How they are written.
     """
     properties = schema.get("properties")
     if not isinstance(properties, dict) or not schema.keys() <= _PLAIN:
         yield name, f"{name}_any*"
-        yield f"{name}_any", _element(pieces, _KEY, _text(pieces), is_text=True)
+        yield from _string(f"{name}_any", _KEY, None, pieces)
         return
     required = schema.get("required")
     wanted = required if isinstance(required, list) else []
-    names = [f"{name}_{n}" for n in range(len(properties))]
+    rules = [f"{name}_{n}" for n in range(len(properties))]
     parts = [
-        f"{rule}{'' if key in wanted else '?'}" for rule, key in zip(names, properties, strict=True)
+        rule if key in wanted else f"{rule}?" for rule, key in zip(rules, properties, strict=True)
     ]
     yield name, " ".join(parts) or '""'
-    for rule, (key, value) in zip(names, properties.items(), strict=True):
-        yield rule, " | ".join(_ways(key, value, schema, pieces))
+    for rule, (key, value) in zip(rules, properties.items(), strict=True):
+        yield from _argument(rule, key, _followed(value, schema), schema, pieces)
 
 
-def _ways(key: str, value: Any, root: Schema, pieces: ElementPieces) -> Iterator[str]:
-    """How one argument may be written."""
+def _argument(
+    rule: str, key: str, value: Mapping[str, Any], root: Schema, pieces: ElementPieces
+) -> Iterator[tuple[str, str]]:
+    """Rules for one argument."""
     quoted = json.dumps(key)
-    value = _followed(value, root)
     types = types_of(value, root)
     one_of = value.get("enum", [value["const"]] if "const" in value else None)
     if isinstance(one_of, list):
-        for one in one_of:
-            is_text = isinstance(one, str)
-            spelled = one if is_text else json.dumps(one, ensure_ascii=False)
-            yield _element(pieces, quoted, _closed(json.dumps(spelled), pieces), is_text=is_text)
+        yield rule, " | ".join(_fixed(quoted, one, pieces) for one in one_of)
     elif types is None or "string" in types:
-        yield _element(pieces, quoted, _string(value, types, pieces), is_text=True)
+        pattern = _pattern(value) if types == frozenset(("string",)) else None
+        yield from _string(rule, quoted, pattern, pieces)
     else:
         carried: Schema = {}
         for word in ("$defs", "definitions", "x-guidance"):
             if word in root:
                 carried[word] = root[word]
-        body = _closed(embedded(spaced({**value, **carried})), pieces)
-        yield _element(pieces, quoted, body, is_text=False)
+        body = embedded(spaced({**value, **carried}))
+        yield rule, _element(pieces, quoted, f"{body} {sequence(pieces.last)}", is_text=False)
+
+
+def _fixed(key: str, value: Any, pieces: ElementPieces) -> str:
+    is_text = isinstance(value, str)
+    spelled = value if is_text else json.dumps(value, ensure_ascii=False)
+    return _element(pieces, key, f"{json.dumps(spelled)} {sequence(pieces.last)}", is_text=is_text)
+
+
+def _string(
+    rule: str, key: str, pattern: str | None, pieces: ElementPieces
+) -> Iterator[tuple[str, str]]:
+    """Rules for a text, which ends with its end tag and not before."""
+    last = pieces.last
+    token = next((n for n, piece in enumerate(last) if isinstance(piece, int)), None)
+    if token is not None:  # which ends a text wherever it comes; a tag may begin in front of it
+        lead = "".join(map(str, last[:token])).strip()
+        value = f"/{pattern or '(?s:.*)'}{escaped(lead)}/"
+        behind = sequence(last[token:])
+    else:
+        end, value, behind = str(last[0]), rule.upper(), sequence(last[1:])
+        # A text with a length of its own does not spell what its end tag begins with.
+        sign = escaped(end.strip()[0])
+        whole = (pattern or "").replace("(?s:.)", f"[^{sign}]")
+        yield value, f"/{whole}{escaped(end)}/" if pattern else until(end)
+    yield rule, _element(pieces, key, f"{value} {behind}", is_text=True)
 
 
 def _followed(value: Any, root: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,46 +137,15 @@ def _element(pieces: ElementPieces, key: str, value: str, *, is_text: bool) -> s
     return " ".join(filter(None, parts))
 
 
-def _closed(value: str, pieces: ElementPieces) -> str:
-    return f"{value} {sequence(pieces.last)}"
-
-
-def _ended(pieces: ElementPieces) -> tuple[Piece, str]:
-    """What ends a text, and what stands behind that."""
-    last = [piece for piece in pieces.last if not isinstance(piece, str) or piece.strip()]
-    at = pieces.last.index(last[0])
-    return last[0], sequence(pieces.last[at + 1 :])
-
-
-def _text(pieces: ElementPieces) -> str:
-    end, behind = _ended(pieces)
-    return f"{until(end)} {behind}"
-
-
-def _string(value: Mapping[str, Any], types: Types, pieces: ElementPieces) -> str:
-    pattern = _pattern(value) if types == frozenset(("string",)) else None
-    if pattern is None:
-        return _text(pieces)
-    end, behind = _ended(pieces)
-    if isinstance(end, int):
-        return f"/{pattern}/ <[{end}]> {behind}"
-    # A text with a length of its own does not spell what its end tag begins with.
-    sign = end.strip()[0]
-    return f"/{pattern.replace('(?s:.)', f'[^{escaped(sign)}]')}{escaped(end)}/ {behind}"
-
-
 def _pattern(value: Mapping[str, Any]) -> str | None:
     """A regular expression that a string has to match as a whole; None if any will do."""
     given = value.get("pattern")
     if isinstance(given, str):
-        begun, ended = given.startswith("^"), given.endswith("$") and not given.endswith("\\$")
-        inner = given.removeprefix("^") if begun else given
-        inner = inner[:-1] if ended else inner
-        if "|" in inner and (begun or ended) and not inner.startswith("("):
-            return None  # the anchors belong to parts of it
-        anything = "(?s:.*)"
-        whole = f"(?:{regex_to_lark(inner, '')})"
-        return f"{'' if begun else anything}{whole}{'' if ended else anything}"
+        anchored = given.startswith("^") and given.endswith("$") and not given.endswith("\\$")
+        inner = given[1:-1]
+        if not anchored or ("|" in inner and not inner.startswith("(")):
+            return None  # it may stand anywhere, or its anchors belong to parts of it
+        return f"(?:{regex_to_lark(inner, '')})"
     least, most = value.get("minLength", 0), value.get("maxLength")
     if (
         not isinstance(least, int)

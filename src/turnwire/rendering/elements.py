@@ -45,6 +45,8 @@ def without_marks(text: str) -> str:
 
 def overlap(text: str, word: str) -> int:
     """How many characters at the end of a text may be the beginning of a word; not all of it."""
+    if word[:1] not in text[1 - len(word) :]:
+        return 0  # which is most of the time
     for size in range(min(len(word) - 1, len(text)), 0, -1):
         if text.endswith(word[:size]):
             return size
@@ -204,6 +206,7 @@ class ElementReader:
         form = self._form
         mark = _MARK.search(text)
         until = len(text) if mark is None else mark.start()
+        growing = len(text) - overlap(text, form.end)
         at = text.find(form.end)
         while 0 <= at < until:
             end = at + len(form.end)
@@ -213,12 +216,12 @@ class ElementReader:
             if any(word.startswith(behind) for word in form.following):
                 return self._before_end(text[:at]), None
             at = text.find(form.end, end)
-        if mark is not None:
+        if mark is not None and until < growing:
             if mark.group() == form.end:
                 return until, until + 1
             left = form.leftover.search(text, 0, until)  # its own end tag is missing
             return (until if left is None else left.start()), until
-        return self._before_end(text[: len(text) - overlap(text, form.end)]), None
+        return self._before_end(text[:growing]), None
 
     def _before_end(self, value: str) -> int:
         """How much of a value goes out for sure, if its end tag may follow."""

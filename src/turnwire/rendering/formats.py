@@ -106,12 +106,7 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         offered = callable_tools(tools, tool_choice)
         if form is None and offered:
             if tool_choice.mode == "required":
-                raise InvalidRequest(
-                    "This model's chat template writes no tool calls that are known here, so none "
-                    "can be required. Ask another model, or have the operator give this one a "
-                    "template for tools (model.NAME.template).",
-                    param="tool_choice",
-                )
+                raise InvalidRequest(self._unforced(), param="tool_choice")
             offered = []
         schemas = argument_schemas(
             self.tokenizer, as_functions(tools), [_as_function(t) for t in offered], every_schema
@@ -128,8 +123,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
         tags = self.tags
         if begun and tags.end_think is not None:
             if trigger is None:
-                rules["start"] = f"thought BLANKS? ({rules['start']})"
-                rules["thought"] = until(tags.end_think)
+                name = "thought" if isinstance(tags.end_think, int) else "THOUGHT"
+                rules["start"] = f"{name} BLANKS? ({rules['start']})"
+                rules[name] = until(tags.end_think)
         elif thinking_possible and isinstance(tags.think, int) and isinstance(tags.end_think, int):
             free_span = (tags.think, tags.end_think)
             if trigger is None:
@@ -156,9 +152,9 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
             rules["start"] = f"{sequence(form.first)} calls"
         elif content is not None:
             rules["start"] = f"text | {sequence(form.first)} calls"
-        elif form.first and isinstance(form.first[0], int):
-            trigger = form.first[0]
-            rules["start"] = f"{sequence(form.first[1:])} calls"
+        elif tokens := [piece for piece in form.first if isinstance(piece, int)]:
+            trigger = tokens[0]  # a tag may begin in front of it
+            rules["start"] = f"{sequence(form.first[form.first.index(trigger) + 1 :])} calls"
         else:
             rules["start"] = f"FREE | OPEN {sequence(form.first[1:])} calls"
             rules["FREE"], rules["OPEN"] = _free(form.first, self._text_openers())
@@ -179,6 +175,19 @@ class Format(Struct, frozen=True, kw_only=True, eq=False):
                 else:
                     rules.update(element_rules(f"value{n}", schema, form.elements))
         return rules, trigger
+
+    def _unforced(self) -> str:
+        """Why no call can be required, and what to do."""
+        if self.tags.call:
+            return (
+                "This model writes calls in a notation that no grammar is made for here, so none "
+                "can be required. Let it decide (tool_choice 'auto'), or ask another model."
+            )
+        return (
+            "This model's chat template writes no tool calls that are known here, so none can be "
+            "required. Ask another model, or have the operator give this one a template for tools "
+            "(model.NAME.template)."
+        )
 
     def _text_openers(self) -> list[str]:
         return [tag for tag in self.tags.call if isinstance(tag, str)]

@@ -60,5 +60,11 @@ def without(texts: Sequence[str]) -> str:
 
 
 def until(tag: Piece) -> str:
-    """Anything, up to and with a tag."""
-    return f"/(?s:.*)/ <[{tag}]>" if isinstance(tag, int) else f"/(?s:.*?){escaped(tag)}/"
+    """Anything, up to and with a tag; for a rule of its own, with a terminal's name.
+
+    (A lazy expression is none to llguidance inside of a grammar: it goes on past the tag.)
+    """
+    if isinstance(tag, int):
+        return f"/(?s:.*)/ <[{tag}]>"
+    word = escaped(tag)
+    return f"/(?s:.*){word}/ & ~/(?s:.*){word}(?s:.+)/"

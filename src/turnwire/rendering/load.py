@@ -29,7 +29,7 @@ from turnwire.rendering.hermes import Hermes
 from turnwire.rendering.jinja import ChatTemplate
 from turnwire.rendering.llama3 import Llama3
 from turnwire.rendering.mistral import Mistral
-from turnwire.rendering.outputs import PLAIN, answer_ends, find_format
+from turnwire.rendering.outputs import PLAIN, answer_ends, find_format, shows_calls
 from turnwire.rendering.probe import differences, find_quirks, rewrites
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.rendering.vocabulary import from_gguf, from_tekken
@@ -123,6 +123,8 @@ def load_template(
         found, reasons = _fitting(tokenizer, rendering, output, family)
         if found is not None:
             return _loaded(found, output, rewritten, reasons)
+    if output.name != PLAIN and not shows_calls(tokenizer, rendering):
+        reasons.append("the template does not show the model what it called before")
     return _loaded(GenericTemplate(tokenizer, rendering, output), output, rewritten, reasons)
 
 

@@ -6,6 +6,7 @@ where thoughts stand, and which token ends an answer.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Final
 
@@ -20,13 +21,13 @@ from turnwire.rendering.jinja import TemplateRefused
 from turnwire.rendering.llama3 import llama3_format
 from turnwire.rendering.messages import ChatCall, ChatMessage, ChatResult, Head
 from turnwire.rendering.mistral import mistral_format
-from turnwire.rendering.pieces import Piece, Pieces
+from turnwire.rendering.pieces import Pieces
 from turnwire.rendering.spelled import find_spelling, spelled_format
 from turnwire.rendering.spelling import PROBE
 from turnwire.rendering.tagged import Tags
 from turnwire.rendering.tokenizer import Tokenizer
 
-__all__ = ["PLAIN", "answer_ends", "find_format"]
+__all__ = ["PLAIN", "answer_ends", "find_format", "shows_calls"]
 
 PLAIN: Final = "plain"
 """The format of models whose calls are not known here: thoughts and text."""
@@ -42,7 +43,11 @@ _THINKING: Final = (
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<|channel>", "<channel|>"),  # Gemma's, which has a word behind it
 )
+_WORDS: Final = re.compile(r"</?tool_call>|\bname\b|\barguments\b")
+_TOLD: Final = {"<tool_call>", "</tool_call>", "name", "arguments"}
+"""What a template says to a model that is to call as Hermes does."""
 _QUESTION: Final = ChatMessage("user", "q")
 _ANSWER: Final = "zyxwv"
 _TOOLS: Final = ToolSet(
@@ -77,24 +82,53 @@ def find_format(tokenizer: Tokenizer, rendering: Rendering, stop: frozenset[int]
     if '{"name": "zyx", "parameters": {' in text:
         return llama3_format(tokenizer, stop, begun)
     thinking = _thinking(tokenizer, rendering.chat.source)
-    found = find_spelling([_written(tokenizer, rendering, message) for message in PROBE])
+    written = [_written(tokenizer, rendering, message) for message in PROBE]
+    found = find_spelling(written)
+    if found is None and written[-1] and not shows_calls(tokenizer, rendering):
+        if set(_WORDS.findall(rendering.chat.source)) >= _TOLD:
+            return hermes_format(tokenizer, stop, begun)
+        found = find_spelling(_told(tokenizer))
     if found is not None:
         stop |= _first_token(tokenizer, found.behind)
         return spelled_format(tokenizer, found, stop, begun, thinking)
-    think, end_think = thinking
-    tags = Tags(think=think, end_think=end_think)
-    return Format(name=PLAIN, tokenizer=tokenizer, tags=tags, stop=stop, begun=begun)
+    return Format(name=PLAIN, tokenizer=tokenizer, tags=thinking, stop=stop, begun=begun)
 
 
-def _thinking(tokenizer: Tokenizer, source: str) -> tuple[Piece | None, Piece | None]:
+def shows_calls(tokenizer: Tokenizer, rendering: Rendering) -> bool:
+    """Whether the template shows the model what it called before."""
+    call = PROBE[-1]
+    return call.calls[0].name in _written(tokenizer, rendering, call)
+
+
+def _told(tokenizer: Tokenizer) -> list[str]:
+    """What a template would write for `PROBE` whose model has a token that opens a list of calls.
+
+    Some templates leave calls out of what they show; their vocabularies say how they are written.
+    """
+    special = tokenizer.special
+    if "<|tool_call|>" not in special:
+        return ["" for _ in PROBE]
+    end = "<|/tool_call|>" if "<|/tool_call|>" in special else ""
+    listed = [
+        [{"name": call.name, "arguments": call.decoded()} for call in message.calls]
+        for message in PROBE
+    ]
+    return [f"<|tool_call|>{json.dumps(calls)}{end}" for calls in listed]
+
+
+def _thinking(tokenizer: Tokenizer, source: str) -> Tags:
     """The tags around thoughts: those that the template knows, or that are tokens."""
     special = tokenizer.special
     known = [pair for pair in _THINKING if pair[1] in source]
     known += [pair for pair in _THINKING if pair[0] in special and pair[1] in special]
     if not known:
-        return None, None
+        return Tags()
     think, end_think = known[0]
-    return special.get(think, think), special.get(end_think, end_think)
+    return Tags(
+        think=special.get(think, think),
+        end_think=special.get(end_think, end_think),
+        thought="thought\n" if think == "<|channel>" else "",
+    )
 
 
 def _pieces(

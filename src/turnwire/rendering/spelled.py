@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from msgspec import structs
+
 from turnwire.rendering.element_grammar import ElementPieces
 from turnwire.rendering.formats import CallForm, Format
 from turnwire.rendering.grammar_text import Expression
@@ -38,7 +40,7 @@ def spelled_format(
     found: Fitted,
     stop: frozenset[int],
     begun: tuple[bool, bool],
-    thinking: tuple[Piece | None, Piece | None],
+    thinking: Tags,
 ) -> Format:
     """The format's output; see `Format` for what the other arguments mean.
 
@@ -47,13 +49,12 @@ def spelled_format(
         thinking: The tags around thoughts.
     """
     tags = CallTags(tokenizer, found)
-    think, end_think = thinking
     return Format(
         name=found.spelling.name,
         tokenizer=tokenizer,
-        tags=Tags(think=think, end_think=end_think, call=tags.openers, spelled=tags),
+        tags=structs.replace(thinking, call=tags.openers, spelled=tags),
         stop=stop,
-        calls=_form(tokenizer.special, found),
+        calls=None if found.spelling.quote else _form(tokenizer.special, found),
         begun=begun,
     )
 

@@ -22,6 +22,7 @@ from typing import Final
 
 from turnwire.parts import Part, TextDelta
 from turnwire.protocol.tools import OfferedTool
+from turnwire.rendering.bare_json import BareJson
 from turnwire.rendering.elements import MARKS, ElementForm, ElementReader, without_marks
 from turnwire.rendering.json_call import JsonCall, started
 from turnwire.rendering.pieces import Piece
@@ -87,6 +88,7 @@ class CallTags:
         tail: Words behind the arguments.
         end: The word behind all calls, or "".
         elements: How arguments are written that come one by one.
+        quote: The tag around strings in Gemma's notation, or "".
     """
 
     def __init__(self, tokenizer: Tokenizer, found: Fitted) -> None:
@@ -108,6 +110,7 @@ class CallTags:
 
         spelling, exact = found.spelling.mapped(marked), found.exact.mapped(marked)
         self.listed: Final = spelling.listed
+        self.quote: Final = spelling.quote
         self.head: Final = _Head(spelling)
         self.heads: Final = {word: _Head(spelling, word) for word in _call_openers(spelling)}
         begin = words(spelling.begin)[:1]
@@ -165,6 +168,7 @@ class SpelledCalls:
         self._held = ""  # text that cannot be judged yet
         self._before: str | None = before  # None behind the first call
         self._body: JsonCall | ElementReader = JsonCall(offered)
+        self._bare: BareJson | None = None
         self.ended = False
         self.rest = ""
 
@@ -236,6 +240,7 @@ class SpelledCalls:
         if self._before is not None:
             self._before += text.removesuffix(rest)
         self._body = JsonCall(self._offered, tool)
+        self._bare = BareJson(self._tags.quote) if self._tags.quote else None
         return self._read_arguments(rest)
 
     def _give_up(self, text: str) -> list[Part]:
@@ -256,6 +261,8 @@ class SpelledCalls:
         if isinstance(body, ElementReader):
             parts = body.feed(text)
             return self._read_behind(body.rest, parts) if body.done else parts
+        if self._bare is not None:
+            return self._read_bare(body, self._bare, text)
         mark = _MARK.search(text)
         parts = body.feed(text if mark is None else text[: mark.start()])
         if mark is not None and not body.done:
@@ -267,6 +274,14 @@ class SpelledCalls:
         if mark is not None:
             return self._read_behind(body.rest + text[mark.start() :], parts)
         return self._read_behind(body.rest, parts) if body.done else parts
+
+    def _read_bare(self, body: JsonCall, bare: BareJson, text: str) -> list[Part]:
+        at = text.find(self._tags.tail[-1])
+        written = bare.feed(text if at < 0 else text[:at])
+        parts = self._led(body.feed(written) if written else [])
+        if at < 0 and not bare.done:
+            return parts
+        return self._read_behind(bare.rest + (text[at:] if at >= 0 else ""), parts)
 
     def _led(self, parts: list[Part]) -> list[Part]:
         """The parts; if they are text, behind what was held in front of them."""

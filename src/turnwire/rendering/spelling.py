@@ -57,6 +57,7 @@ class Spelling(Struct, frozen=True, kw_only=True):
         also: Other words that models are known to open a call with: each is a later word of
             `call`, and what stands before it was left out.
         listed: Whether a call is a JSON object, whose keys may then come in any order.
+        quote: The tag around strings, where arguments are in Gemma's notation and not in JSON.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Spelling(Struct, frozen=True, kw_only=True):
     end: str = ""
     also: tuple[str, ...] = ()
     listed: bool = False
+    quote: str = ""
 
     def place(self, hole: Hole) -> int:
         """Where a hole is in `call`; it has one."""
@@ -101,11 +103,12 @@ class Spelling(Struct, frozen=True, kw_only=True):
             between=change(self.between),
             end=change(self.end),
             also=tuple(map(change, self.also)),
+            quote=change(self.quote),
         )
 
     def literals(self) -> Iterator[str]:
         """Everything that stands for itself."""
-        yield from (self.begin, self.between, self.end)
+        yield from (self.begin, self.between, self.end, self.quote)
         yield from (one for one in (*self.call, *self.element) if isinstance(one, str))
 
 

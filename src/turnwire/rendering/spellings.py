@@ -95,6 +95,12 @@ SOLAR: Final = Spelling(
         "<|tool_call:end|>",
     ),
 )
+GEMMA: Final = Spelling(
+    # Gemma 4. Its arguments are no JSON, so no grammar is made of them.
+    name="gemma",
+    call=("<|tool_call> call:", NAME, "", ARGUMENTS, "<tool_call|>"),
+    quote='<|"|>',
+)
 FUNCTIONARY: Final = Spelling(
     name="functionary",
     call=("<function=", NAME, ">", ARGUMENTS, "</function>"),
@@ -138,7 +144,8 @@ LINES: Final = tuple(
 )
 
 SPELLINGS: Final = (
-    *(QWEN_CODER, SEED, GLM, DEEPSEEK_V3, DEEPSEEK, *DSML, KIMI, MINIMAX, SOLAR, FUNCTIONARY),
+    *(QWEN_CODER, SEED, GLM, DEEPSEEK_V3, DEEPSEEK, *DSML, KIMI, MINIMAX, SOLAR, GEMMA),
+    FUNCTIONARY,
     *(COMMAND, *LISTS, *LINES),
 )
 """All of them; where one is the beginning of another, the longer one first."""

@@ -32,7 +32,7 @@ from msgspec import Struct
 from turnwire.parts import CallStarted, ItemFinished, Part, ReasoningDelta, TextDelta
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.detokenizer import Detokenizer
-from turnwire.rendering.elements import overlap
+from turnwire.rendering.elements import overlap, without_marks
 from turnwire.rendering.json_call import JsonCall
 from turnwire.rendering.pieces import Piece
 from turnwire.rendering.spelled_calls import CallTags, SpelledCalls
@@ -48,6 +48,7 @@ class Tags(Struct, frozen=True, kw_only=True):
     Attributes:
         think: Opens a thought.
         end_think: Closes it.
+        thought: A line in front of a thought that is no part of it.
         call: Any of them opens calls.
         end_call: Closes a call, where a format has a tag for that.
         arguments: Stands between a call's name and its arguments, where the name is no JSON.
@@ -58,6 +59,7 @@ class Tags(Struct, frozen=True, kw_only=True):
 
     think: Piece | None = None
     end_think: Piece | None = None
+    thought: str = ""
     call: tuple[Piece, ...] = ()
     end_call: Piece | None = None
     arguments: Piece | None = None
@@ -123,6 +125,10 @@ class TaggedParser:
         self._call = JsonCall(offered)
         self._calls: SpelledCalls | None = None
         self._marks = {} if tags.spelled is None else tags.spelled.marks
+        # A special token may stand in the middle of a tag.
+        self._parts_of_tags = frozenset(
+            token_id for token_id, sign in self._marks.items() if sign in "".join(self._openings)
+        )
         self._num_before = 0  # ids in front of spelled calls
         self._name = ""  # of the call whose id is said
         self._sampled = token_array()
@@ -176,7 +182,9 @@ class TaggedParser:
         if token_id in self._stop:
             self._flush(parts, cut=False)
             self._state = _State.STOPPED  # `finish` ends the item
-        elif self._state is _State.SPELLED:
+        elif self._state is _State.SPELLED or (
+            self._state is _State.TEXT and token_id in self._parts_of_tags
+        ):
             self._sampled.append(token_id)
             self._read(self._marks.get(token_id, ""), parts)
         elif not self._tag(token_id, parts):
@@ -250,7 +258,7 @@ class TaggedParser:
                 case _State.TEXT:
                     rest = self._read_text(rest, parts)
                 case _State.THINKING:
-                    rest = self._read_until(self._endings, rest, parts)
+                    rest = self._read_thought(rest, parts)
                 case _State.CALLS:
                     rest = self._read_between(rest)
                 case _State.NAME:
@@ -275,16 +283,26 @@ class TaggedParser:
                 return begun
         return self._read_until(self._openings, text, parts)
 
+    def _read_thought(self, text: str, parts: list[Part]) -> str:
+        lead = self._tags.thought
+        if lead and self._strip:
+            if len(text) < len(lead) and lead.startswith(text):
+                self._held = text
+                return ""
+            text = text.removeprefix(lead)
+        return self._read_until(self._endings, text, parts) if text else ""
+
     def _read_until(self, tags: Sequence[str], text: str, parts: list[Part]) -> str:
         """Say text up to the first of `tags`; hold back what may become one, and blanks."""
         if self._strip:
             text = text.lstrip()
         at, tag = _first(tags, text)
         said = text[:at].rstrip()
-        if said:
+        shown = without_marks(said) if self._parts_of_tags else said
+        if shown:
             self._strip = False
             thinking = self._state is _State.THINKING
-            self._take([ReasoningDelta(said) if thinking else TextDelta(said)], parts)
+            self._take([ReasoningDelta(shown) if thinking else TextDelta(shown)], parts)
         if not tag:
             self._held = text[len(said) :]
             return ""
@@ -385,7 +403,7 @@ class TaggedParser:
 
     def _flush(self, parts: list[Part], *, cut: bool) -> None:
         """The end of the output: what was held is what it looks like."""
-        held, self._held = self._held, ""
+        held, self._held = without_marks(self._held), ""
         match self._state:
             case _State.TEXT if held and (self._has_item or not held.isspace()):
                 self._take([TextDelta(held)], parts)

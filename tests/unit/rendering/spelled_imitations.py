@@ -12,7 +12,7 @@ from typing import Any
 
 import jinja2
 
-__all__ = ["SPELLED", "spelled_answer"]
+__all__ = ["SPELLED", "UNFORCED", "spelled_answer"]
 
 _B, _L = "\uff5c", "\u2581"  # DeepSeek's own bar and blank
 
@@ -124,6 +124,30 @@ _MINIMAX = _between(
 )
 
 
+_BARE = r"""
+{%- macro bare(value) -%}
+    {%- if value is string %}{{- '<|"|>' + value + '<|"|>' }}
+    {%- elif value is mapping %}
+        {{- "{" }}
+        {%- for key, one in value.items() %}
+            {{- "," if not loop.first }}{{- key }}{{- ":" }}{{- bare(one) }}
+        {%- endfor %}
+        {{- "}" }}
+    {%- elif value is sequence %}
+        {{- "[" }}
+        {%- for one in value %}{{- "," if not loop.first }}{{- bare(one) }}{%- endfor %}
+        {{- "]" }}
+    {%- elif value is boolean %}{{- value | tojson }}
+    {%- else %}{{- value }}
+    {%- endif %}
+{%- endmacro %}
+{%- for call in message.tool_calls %}
+    {{- "<|tool_call>call:" + call.function.name + bare(call.function.arguments) }}
+    {{- "<tool_call|>" }}
+{%- endfor %}
+"""
+
+
 def _deepseek(name: str) -> str:
     return f"<{_B}tool{_L}{name}{_B}>"
 
@@ -162,6 +186,7 @@ _FAMILIES: dict[str, tuple[str, tuple[str, str], tuple[str, ...]]] = {
         (_CALLS_BEGIN, _CALL_BEGIN, _SEP, _CALL_END, _CALLS_END, "<think>", "</think>"),
     ),
     "dsml": (_DSML, _OPENED, ("<think>", "</think>")),
+    "dsml, a token in tags": (_DSML, _OPENED, ("<think>", "</think>", f"{_B}DSML{_B}")),
     "kimi": (
         _between(
             "<|tool_calls_section_begin|>",
@@ -191,6 +216,7 @@ _FAMILIES: dict[str, tuple[str, tuple[str, str], tuple[str, ...]]] = {
         _ITSELF,
         ("<|START_ACTION|>", "<|END_ACTION|>"),
     ),
+    "gemma4": (_BARE, _ITSELF, ("<|tool_call>", "<tool_call|>", '<|"|>', "<think>", "</think>")),
     "tool-calls": (
         _between(
             "\n<tool_calls>[", _objects('{"name": "NAME", "arguments": ', ", ", "}"),
@@ -211,6 +237,8 @@ SPELLED: dict[str, tuple[str, tuple[str, ...]]] = {
     for name, (calls, (thought, opening), special) in _FAMILIES.items()
 }
 """By name: a template and the special tokens of its vocabulary."""
+UNFORCED = ("gemma4",)
+"""Those whose calls no grammar is made of."""
 
 
 def spelled_answer(

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from llguidance import LLMatcher
 from msgspec import Raw
-from tests.unit.rendering.imitations import loaded
+from tests.unit.rendering.imitations import TEMPLATES, byte_level, encoded, loaded
 from tests.unit.rendering.reading import Words, words_of
-from tests.unit.rendering.spelled_imitations import SPELLED
+from tests.unit.rendering.spelled_imitations import SPELLED, UNFORCED
 
 from turnwire.constraint import Constraint
 from turnwire.engines.constrain import Guides
@@ -27,6 +28,7 @@ from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat, TextFo
 from turnwire.protocol.tools import EMPTY_TOOL_SET, ToolChoice
 from turnwire.rendering.base import Template
 from turnwire.rendering.formats import as_functions
+from turnwire.rendering.load import load_template
 
 SCHEMA = {
     "type": "object",
@@ -59,7 +61,8 @@ ANSWER = JsonSchemaFormat(
 )
 FAMILIES = [
     *("qwen2", "qwen2, tags as text", "qwen3", "qwen3, tags as text", "llama3"),
-    *("mistral", "mistral, named", "harmony", *SPELLED),
+    *("mistral", "mistral, named", "harmony"),
+    *(name for name in SPELLED if name not in UNFORCED),
 ]
 
 
@@ -203,13 +206,48 @@ def test_no_constraint(name: str) -> None:
     assert constraint is None or constraint.trigger is not None
 
 
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("hm</think><tool_call>\n<function=", True),
+        ("a <tool_call> b</think>\n\n<tool_call>\n<function=", True),
+        ("hm</think>So <tool_call>\n<function=", False),
+        ("hm</think></think>", False),
+    ],
+)
+def test_a_thought_that_a_tag_of_text_ends(text: str, taken: bool) -> None:
+    """Behind the first end tag only a call may stand where one is required."""
+    source, special = TEMPLATES["qwen-coder, tags as text"]
+    assert source is not None
+    tokenizer = byte_level(special)
+    opened = source.replace('"<|assistant|>" }}{% endif', '"<|assistant|><think>" }}{% endif')
+    stop = frozenset((tokenizer.special["<|end|>"],))
+    template = load_template(tokenizer, opened, stop=stop).template
+    constraint = constraint_of(template, "required", thinking=True)
+    assert constraint is not None
+    matcher = LLMatcher(tokenizer.guidance, constraint.grammar, log_level=0)
+    ids = list(encoded(tokenizer, text))
+    assert taken == (len(ids) == matcher.try_consume_tokens(ids))
+
+
 def test_a_format_without_calls() -> None:
     """A call cannot be required where none is known; what may be called may be left alone."""
     template = loaded("gemma").template
     assert constraint_of(template, "auto") is None
-    with pytest.raises(InvalidRequest, match="no tool calls that are known"):
+    with pytest.raises(
+        InvalidRequest, match=r"no tool calls that are known.*model\.NAME\.template"
+    ):
         constraint_of(template, "required")
     assert constraint_of(template, "auto", text=ANSWER) is not None
+
+
+@pytest.mark.parametrize("name", UNFORCED)
+def test_a_format_without_a_grammar(name: str) -> None:
+    """Calls are read that cannot be forced; who requires one is told so."""
+    template = loaded(name).template
+    assert constraint_of(template, "auto") is None
+    with pytest.raises(InvalidRequest, match="tool_choice 'auto'"):
+        constraint_of(template, "required")
 
 
 def test_custom_tools_are_functions_of_one_field() -> None:

@@ -36,7 +36,10 @@ OFFERED = {
 }
 END = (".", "")
 BAR = "\uff5c"
-ELEMENTS = ("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "minimax")
+RAW = (
+    *("qwen-coder", "qwen-coder, tags as text", "glm", "dsml", "dsml, a token in tags"),
+    *("minimax", "gemma4"),
+)
 FAMILIES = pytest.mark.parametrize("name", SPELLED)
 
 
@@ -128,7 +131,7 @@ def sampled_as_text(name: str, answer: str, values: dict[str, str]) -> list[int]
             ids += encoded(tokenizer, piece)
             continue
         value = values[piece]
-        if name not in ELEMENTS:
+        if name not in RAW:
             value = json.dumps(value, ensure_ascii=False)[1:-1]
         ids += tokenizer.encode(value)
     return ids
@@ -173,11 +176,10 @@ def test_a_cut_anywhere(name: str) -> None:
         for n, (kind, text) in enumerate(words):
             is_last = n == len(words) - 1
             # Where nothing followed, the beginning of a tag of text is shown as what it was.
-            if is_last and kind == "text" and "<tool_call>".startswith(text):
+            if is_last and kind == "text" and "<" in text:
                 continue
             assert kind == whole[n][0]
-            begins = whole[n][1].startswith(text) or (kind == "text" and answer.startswith(text))
-            assert begins if is_last else whole[n][1] == text
+            assert whole[n][1].startswith(text.rstrip()) if is_last else whole[n][1] == text
         assert (parser.open_sampled is None) == (not words or words[-1] == END)
 
 
@@ -191,6 +193,8 @@ PIECES = st.lists(
             *('<invoke name="write">', '<parameter name="path">', "<think>", "</think>", "é"),
             *(f"<{BAR}DSML{BAR}function_calls>", f'<{BAR}DSML{BAR}invoke name="write">'),
             *(f'<{BAR}DSML{BAR}parameter name="path" string="true">', "```json\n", "\n```"),
+            *(f"{BAR}DSML{BAR}", "<", f"</{BAR}DSML{BAR}parameter>", f"</{BAR}DSML{BAR}"),
+            *("<|tool_call>call:write", "<tool_call|>", '<|"|>', "{path:", "line:7", ","),
             *(
                 f"</{BAR}DSML{BAR}invoke>",
                 "function",
@@ -218,6 +222,23 @@ def test_any_output(name: str, output: str, thinking: bool, cut: bool) -> None:
     for kind, said in words:
         said.encode()  # no half of a surrogate pair
         assert kind != "call" or said in OFFERED
+
+
+@FAMILIES
+@given(data=st.data(), thinking=st.booleans(), cut=st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_any_tokens(name: str, data: st.DataObject, thinking: bool, cut: bool) -> None:
+    """Special tokens anywhere, halves of characters too: nothing fails, and feeds agree."""
+    template = loaded(name).template
+    special = sorted(template.tokenizer.special.values())
+    some = st.sampled_from(special) | st.integers(0, template.tokenizer.vocab_size - 1)
+    ids = data.draw(st.lists(some, max_size=12))
+    words, _, sampled, opened = outcome(
+        partial(template.parser, OFFERED, thinking=thinking), ids, cut=cut
+    )
+    assert len(sampled) + len(opened or ()) <= len(ids)
+    for _, said in words:
+        said.encode()
 
 
 ELEMENT = "<parameter=path>\na.py\n</parameter>\n"

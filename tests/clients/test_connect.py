@@ -1,8 +1,9 @@
-"""What `turnwire connect` says, taken at its word."""
+"""What `turnwire connect` says, and the page about clients, taken at their word."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pytest
 from tests.clients.conftest import Program
 from tests.clients.install import node, npm, python
 from tests.clients.tape import Tape
+from tests.clients.test_javascript import AGENTS_PACKAGES, AI_SDK_PACKAGES, OPENAI_PACKAGES
 
 from turnwire.cli.connect import recipe
 
 KEY = {"TURNWIRE_KEY": "any"}
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "point-a-client.md"
+ADDRESS = "http://127.0.0.1:8787"
 
 
 def text_of(tape: Tape) -> str:
@@ -46,15 +50,7 @@ async def test_agents(tape: Tape, program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize("client", ["openai-node", "ai-sdk"])
 async def test_javascript(tape: Tape, program: Program, client: str) -> None:
     """The snippets for JavaScript get an answer over a WebSocket, and end."""
-    packages = {
-        "openai-node": ["openai@7.55.0", "ws@8.23.0"],
-        "ai-sdk": [
-            "ai@7.0.173",
-            "@ai-sdk/openai@4.0.118",
-            "@vercel/ai-sdk-openai-websocket-fetch@1.0.0",
-            "zod@4.6.7",
-        ],
-    }[client]
+    packages = {"openai-node": OPENAI_PACKAGES, "ai-sdk": AI_SDK_PACKAGES}[client]
     # The one for the AI SDK ends with a model, as settings do; somebody has to use it.
     use = {
         "openai-node": "",
@@ -70,6 +66,17 @@ async def test_javascript(tape: Tape, program: Program, client: str) -> None:
     tape.check_clean()
     expected = "response.completed" if client == "openai-node" else text_of(tape).split()[-1]
     assert expected == printed.split()[-1]
+
+
+async def test_the_program_of_the_page(tape: Tape, program: Program) -> None:
+    """The program in JavaScript that the page shows prints the answer, over a WebSocket."""
+    (text,) = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    place = npm("agents_js", AGENTS_PACKAGES) / "page.mjs"
+    place.write_text(text.replace(ADDRESS, tape.url).replace("'sim-1000'", "'sim'"))
+    printed = await program([node(), place], KEY)
+    tape.check_clean()
+    assert [] == tape.posts
+    assert text_of(tape).split() == printed.split()
 
 
 async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:

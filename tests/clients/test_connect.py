@@ -11,9 +11,14 @@ import pytest
 from tests.clients.conftest import Program
 from tests.clients.install import node, npm, python
 from tests.clients.tape import Tape
+from tests.clients.test_codex import codex
 from tests.clients.test_javascript import AGENTS_PACKAGES, AI_SDK_PACKAGES, OPENAI_PACKAGES
+from tests.clients.test_opencode import VERSION as OPENCODE
+from tests.clients.test_python import AGENTS_PACKAGES as AGENTS_PYTHON
 
 from turnwire.cli.connect import recipe
+
+__all__ = ["codex"]
 
 KEY = {"TURNWIRE_KEY": "any"}
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "point-a-client.md"
@@ -39,7 +44,7 @@ async def test_openai_python(tape: Tape, program: Program, tmp_path: Path) -> No
 
 async def test_agents(tape: Tape, program: Program, tmp_path: Path) -> None:
     """The snippet for the Agents SDK does the same."""
-    interpreter = python("agents-python", ["openai-agents==0.24.0", "openai[realtime]==3.52.0"])
+    interpreter = python("agents-python", AGENTS_PYTHON)
     script = tmp_path / "snippet.py"
     script.write_text(recipe("agents", tape.url, "sim", {}).text)
     printed = await program([interpreter, script], KEY)
@@ -79,10 +84,8 @@ async def test_the_program_of_the_page(tape: Tape, program: Program) -> None:
     assert text_of(tape).split() == printed.split()
 
 
-async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
+async def test_codex(codex: Path, tape: Tape, program: Program, tmp_path: Path) -> None:
     """`--write` makes a profile that Codex runs with, beside a configuration of one's own."""
-    modules = npm("codex", ["@openai/codex@0.169.0"]) / "node_modules" / "@openai"
-    (binary,) = modules.glob("codex-linux-*/vendor/*/bin/codex")
     home = tmp_path / "codex"
     home.mkdir()
     # Another provider, of somebody who uses Codex elsewhere too.
@@ -95,7 +98,7 @@ async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
     connect = [sys.executable, "-m", "turnwire.cli.main", "connect", "codex", "--write"]
     await program([*connect, "--url", tape.url, "--model", "harmless"], env)
     options = ["--skip-git-repo-check", "--sandbox", "read-only", "--json"]
-    printed = await program([binary, "exec", "--profile", "turnwire", *options, "Hello"], env)
+    printed = await program([codex, "exec", "--profile", "turnwire", *options, "Hello"], env)
     tape.check_clean()
     assert [] == tape.posts
     said = tape.responses[-1]["output"][0]["content"][0]["text"]
@@ -105,7 +108,7 @@ async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
 
 async def test_opencode(tape: Tape, program: Program, tmp_path: Path) -> None:
     """`--write` makes a configuration that opencode runs with."""
-    modules = npm("opencode", ["opencode-linux-x64@1.18.33"]) / "node_modules"
+    modules = npm("opencode", [f"opencode-linux-x64@{OPENCODE}"]) / "node_modules"
     binary = modules / "opencode-linux-x64" / "bin" / "opencode"
     login = tmp_path / "home" / ".local" / "share" / "opencode" / "auth.json"
     login.parent.mkdir(parents=True)

@@ -16,7 +16,7 @@ from turnwire.resent import Outcome
 
 PROGRAMS = Path(__file__).parent / "programs"
 
-OPENAI = "7.55.0"
+OPENAI = "7.59.0"
 AGENTS = "0.20.0"
 AI_SDK = "7.0.173"
 AI_SDK_PACKAGES = (

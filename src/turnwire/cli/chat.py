@@ -11,14 +11,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Final, get_args
 
-import typer
 from rich.console import Console
 from rich.text import Text
 
 from turnwire.cli.chat_link import Link, Lost
 from turnwire.cli.chat_turn import Answer, Chat, Piece, Tone
+from turnwire.cli.failing import exit_code, fail
 from turnwire.config import Config, load
-from turnwire.errors import ConfigError, TurnwireError
+from turnwire.errors import TurnwireError
 from turnwire.protocol.requests import Effort
 from turnwire.telemetry import logs
 
@@ -65,25 +65,19 @@ def run(
         configuration or an option cannot be used.
     """
     if effort is not None and effort not in get_args(Effort):
-        return _fail(f"there is no effort {effort!r}; there are {', '.join(get_args(Effort))}", 2)
+        return fail(f"there is no effort {effort!r}; there are {', '.join(get_args(Effort))}", 2)
     try:
         config = load(path, env, {"model": given})
         logs.configure("error", "console")
         with Link(url, env.get("TURNWIRE_KEY", "none"), config) as link:
             there = link.models()
             if not there:
-                return _fail("the server offers no model", 1)
+                return fail("the server offers no model", 1)
             if model is not None and model not in there:
-                return _fail(f"there is no model {model!r}; there are {', '.join(there)}", 2)
+                return fail(f"there is no model {model!r}; there are {', '.join(there)}", 2)
             _Terminal(link, Chat(model or there[0], effort), there, config).talk()
-    except ConfigError as error:
-        return _fail(str(error), 2)
-    except TurnwireError as error:
-        return _fail(str(error), 1)
-    except OSError as error:
-        return _fail(f"{error}.", 1)
-    except KeyboardInterrupt:
-        return 0
+    except (TurnwireError, OSError, KeyboardInterrupt) as error:
+        return exit_code(error)
     return 0
 
 
@@ -210,8 +204,3 @@ class _Terminal:
             console = self._aside if piece.tone in ("note", "fault") else self._console
             console.print(Text(piece.text, style=STYLES[piece.tone]), end="")
             console.file.flush()
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"turnwire: {' '.join(message.split())}", err=True)
-    return code

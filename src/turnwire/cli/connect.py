@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import typer
 from msgspec import Struct
 
+from turnwire.cli.failing import fail
 from turnwire.errors import ConfigError
 
 __all__ = ["CLIENTS", "Recipe", "base_url", "merged_json", "recipe", "run", "with_block"]
@@ -313,8 +314,7 @@ def run(client: str, *, url: str, model: str, write: bool, env: Mapping[str, str
         # Not on standard output, which may go into a file.
         typer.echo(f"\n{found.then}\n{KEY_NOTE}", err=True)
     except (ConfigError, OSError, UnicodeDecodeError) as error:
-        typer.echo(f"turnwire: {' '.join(str(error).split())}", err=True)
-        return 2
+        return fail(str(error), 2)
     return 0
 
 

@@ -29,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from turnwire.cli.demo_report import Machine, Report, conclude, same_path, summarise, table
 from turnwire.cli.demo_server import DemoFailed, start_server
 from turnwire.cli.demo_turn import ARMS, Arm, Turn
+from turnwire.cli.failing import fail
 from turnwire.engines.sim import SIM_PROFILES
 
 __all__ = ["run"]
@@ -62,15 +63,15 @@ def run(*, turns: int, model: str, rounds: int, as_json: bool) -> int:
         on standard error says what to do.
     """
     if any(find_spec(name) is None for name in NEEDED):
-        return _fail("the demo needs the client library: pip install 'turnwire[demo]'", 2)
+        return fail("the demo needs the client library: pip install 'turnwire[demo]'", 2)
     if model not in SIM_PROFILES:
-        return _fail(f"there is no model {model!r}; there are {', '.join(SIM_PROFILES)}", 2)
+        return fail(f"there is no model {model!r}; there are {', '.join(SIM_PROFILES)}", 2)
     _avoid_proxies()
     try:
         with _terminated_in_order():
             played = _play(turns, model, rounds, os.environ, quiet=as_json)
     except DemoFailed as error:
-        return _fail(str(error), 1)
+        return fail(str(error), 1)
     loops = [loop for arm in ARMS for loop in played[arm]]
     report = Report(
         model=model,
@@ -86,7 +87,7 @@ def run(*, turns: int, model: str, rounds: int, as_json: bool) -> int:
     else:
         _print(report)
     if not report.answers_equal:
-        return _fail("the arms did not get the same answers; at least one of them is wrong", 1)
+        return fail("the arms did not get the same answers; at least one of them is wrong", 1)
     return 0
 
 
@@ -163,8 +164,3 @@ def _print(report: Report) -> None:
     console.print(f"\nanswers equal: {'yes' if report.answers_equal else 'NO'}")
     console.print(conclude(report))
     console.print(f"\n{HOW}", style="dim")
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"turnwire: {' '.join(message.split())}", err=True)
-    return code

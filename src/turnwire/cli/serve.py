@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import typer
-
+from turnwire.cli.failing import exit_code
 from turnwire.config import load
-from turnwire.errors import ConfigError, TurnwireError
+from turnwire.errors import TurnwireError
 
 __all__ = ["run"]
 
@@ -34,17 +33,6 @@ def run(path: Path | None, env: Mapping[str, str], flags: Mapping[str, object]) 
 
         with DownloadBar() as bar:
             serve(config, bar)
-    except ConfigError as error:
-        return _fail(str(error), 2)
-    except TurnwireError as error:
-        return _fail(str(error), 1)
-    except OSError as error:
-        return _fail(f"{error}.", 1)
-    except KeyboardInterrupt:
-        return 0
+    except (TurnwireError, OSError, KeyboardInterrupt) as error:
+        return exit_code(error)
     return 0
-
-
-def _fail(message: str, code: int) -> int:
-    typer.echo(f"turnwire: {' '.join(message.split())}", err=True)
-    return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from pathlib import Path
@@ -125,6 +125,18 @@ def _keys(config: Config) -> Finding:
     return Finding(what="keys", state="ok", text="none: this machine only, and everybody on it")
 
 
+def _allowances(config: Config, there: Collection[str]) -> Iterator[Finding]:
+    """Keys that may use what there is not."""
+    for key in config.keys:
+        if lost := [name for name in key.models or () if name not in there]:
+            yield Finding(
+                what="keys",
+                state="note",
+                text=f"a key of {key.owner} may use {', '.join(lost)}, and there is no such model",
+                mend=f"Name models as the server does: {', '.join(there)}.",
+            )
+
+
 def _owners(config: Config) -> str:
     return ", ".join(dict.fromkeys(key.owner for key in config.keys))
 
@@ -190,6 +202,9 @@ async def _models(config: Config, timeout_sec: float) -> AsyncIterator[Finding]:
         except ConfigError as error:
             yield Finding(what="models", state="broken", text=str(error))
             return
+        names = [name for offer in (*offers, *others) for name in offer.names]
+        for finding in _allowances(config, list(dict.fromkeys([*config.model, *names]))):
+            yield finding
         for offer in others:
             stack.push_async_callback(offer.model.aclose)
             yield await _examined(config, offer, timeout_sec)
@@ -215,39 +230,57 @@ async def _examined(
     except (TurnwireError, OSError, TimeoutError) as error:
         text = f"turn {len(turns) + 1}: {_words(error)}"
         return Finding(what=what, state="broken", text=text, mend=_mend(config, name), turns=turns)
-    first_sec = turns[0].first_sec
-    known = [
+    return _judged(config, offer, turns, report)
+
+
+def _judged(config: Config, offer: Offer, turns: Sequence[Seen], report: Report | None) -> Finding:
+    """What three turns say about a model that answered all of them."""
+    name = offer.model.name
+    known = min(
         min(turn.num_cached / max(before.num_prompt + before.num_output, 1), 1.0)
         for before, turn in pairwise(turns)
-    ]
-    parts = [
-        f"answers{'' if first_sec is None else f' after {1000 * first_sec:.0f} ms'}",
-        f"{min(known):.0%} of a conversation is cached",
-    ]
-    if offer.prices is not None:
-        parts.append(f"costs {offer.prices.input:g} in, {offer.prices.output:g} out")
-    mends: list[str] = []
-    if report is not None:
-        parts.append(f"{report.family} template")
-        if not report.append_only:
-            parts.append(f"not append-only: {'; '.join(report.reasons)}")
-        elif report.reasons:
-            parts.append("; ".join(report.reasons))
+    )
     rebuilt = next((turn for turn in turns[1:] if turn.mode != "append"), None)
+    parts = [
+        _speed(turns[0].first_sec),
+        f"{known:.0%} of a conversation is cached",
+        *_price(offer),
+        *_template(report),
+    ]
+    mends: list[str] = []
     if rebuilt is not None:
         parts.append(f"prompts are built anew ({rebuilt.mode}: {rebuilt.reason})")
         mends.append("Something is behind a turn that was not there before: a turn costs more.")
     if any(turn.whole != turn.num_prompt for turn in turns):
         parts.append("a resent conversation has other tokens")
-    if min(known) < ENOUGH:
+    if known < ENOUGH:
         mends.append(_cache_mend(config, name))
     return Finding(
-        what=what,
+        what=f"model {name}",
         state="note" if mends else "ok",
         text="; ".join(parts),
         mend=" ".join(mends),
         turns=turns,
     )
+
+
+def _speed(first_sec: float | None) -> str:
+    return "answers" if first_sec is None else f"answers after {1000 * first_sec:.0f} ms"
+
+
+def _price(offer: Offer) -> Iterator[str]:
+    if offer.prices is not None:
+        yield f"costs {offer.prices.input:g} in, {offer.prices.output:g} out"
+
+
+def _template(report: Report | None) -> Iterator[str]:
+    if report is None:
+        return
+    yield f"{report.family} template"
+    if not report.append_only:
+        yield f"not append-only: {'; '.join(report.reasons)}"
+    elif report.reasons:
+        yield "; ".join(report.reasons)
 
 
 def _words(error: BaseException) -> str:

@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup serve demo test test-clients test-vocabularies kill check format fuzz bench soak lock clean
+.PHONY: help setup serve demo figure test test-clients test-vocabularies kill check format fuzz bench soak lock clean
 
 help: ## list the targets
 	@echo "Usage: make TARGET [ARGS='...']"
@@ -31,6 +31,13 @@ serve: $(READY) ## serve; ARGS="--port 9000" for options
 
 demo: $(READY) ## one agent loop over HTTP and over WebSocket, compared
 	$(BIN)/turnwire demo $(ARGS)
+
+# On a quiet machine: the times are told as they were.
+figure: $(READY) ## play the demo, and put its numbers into the figure and the pages
+	$(BIN)/turnwire demo --json $(ARGS) > docs/figures/turn-cost.json.new
+	mv docs/figures/turn-cost.json.new docs/figures/turn-cost.json
+	$(BIN)/python tools/draw_turn_cost.py docs/figures/turn-cost.json docs/figures/turn-cost.svg
+	$(BIN)/python -m tools.tell_turn_cost
 
 test: $(READY) ## every test; ARGS="-k lane" to choose
 	$(BIN)/pytest -n auto $(ARGS)

@@ -112,11 +112,20 @@ class Tape:
     def __init__(self, upstream: str) -> None:
         self.url = ""
         self.upstream = upstream
+        self._gates: Final[set[_Gate]] = set()
         self.metrics = Metrics()
         self.exchanges: Final[list[Exchange]] = []
         self.sockets: Final[list[Upgraded]] = []
         self.unreadable: Final[list[Exception]] = []
         self.wrong: Final[list[AssertionError]] = []
+
+    def hold(self) -> None:
+        """Keep back what the server says on each open connection, until it closes a WebSocket.
+
+        So the client learns at once what was said last and that it was the last.
+        """
+        for gate in self._gates:
+            gate.shut = True
 
     def judge(self, rule: Callable[[Any], None], said: Any) -> None:
         """Have something judged that the server said, and go on."""
@@ -187,7 +196,7 @@ class Tape:
                     await _read_messages(reader, socket, socket.sent.append)
 
     async def _listen_to_server(
-        self, reader: asyncio.StreamReader, asked: asyncio.Queue[Exchange]
+        self, reader: asyncio.StreamReader, asked: asyncio.Queue[Exchange], gate: _Gate
     ) -> None:
         try:
             while head := await _read_head(reader):
@@ -197,7 +206,7 @@ class Tape:
                     socket = Upgraded(exchange.headers)
                     self.sockets.append(socket)
                     exchange.answered.set()
-                    await _read_messages(reader, socket, self._hearing(socket))
+                    await _read_messages(reader, socket, self._hearing(socket), gate.open)
                     return
                 exchange.answered.set()
                 if exchange.method != "HEAD" and exchange.status not in (204, 304):
@@ -225,11 +234,13 @@ class Tape:
         upstream_reader, upstream_writer = await asyncio.open_connection(place.hostname, place.port)
         asked: asyncio.Queue[Exchange] = asyncio.Queue()
         client, server = _copy(), _copy()
+        gate = _Gate(writer)
+        self._gates.add(gate)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._guard(self._listen_to_client(client, asked)))
-            tasks.create_task(self._guard(self._listen_to_server(server, asked)))
-            tasks.create_task(_pump(reader, upstream_writer, client))
-            tasks.create_task(_pump(upstream_reader, writer, server))
+            tasks.create_task(self._guard(self._listen_to_server(server, asked, gate)))
+            tasks.create_task(_pump(reader, _Gate(upstream_writer), client))
+            tasks.create_task(_pump(upstream_reader, gate, server))
 
     async def _guard(self, listening: Coroutine[Any, Any, None]) -> None:
         try:
@@ -240,23 +251,45 @@ class Tape:
             self.unreadable.append(error)
 
 
+class _Gate:
+    """What goes to one side of a connection; while it is shut, it waits here."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self.shut = False
+        self._writer: Final = writer
+        self._held = b""
+
+    async def write(self, data: bytes) -> None:
+        if self.shut:
+            self._held += data
+            return
+        self._writer.write(data)
+        await self._writer.drain()
+
+    def open(self) -> None:
+        self.shut = False
+        held, self._held = self._held, b""
+        self._writer.write(held)
+
+    def close(self) -> None:
+        self.open()
+        self._writer.close()
+
+
 def _copy() -> asyncio.StreamReader:
     return asyncio.StreamReader(limit=2**26)
 
 
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, copy: asyncio.StreamReader
-) -> None:
+async def _pump(reader: asyncio.StreamReader, gate: _Gate, copy: asyncio.StreamReader) -> None:
     try:
         while data := await reader.read(65_536):
             copy.feed_data(data)
-            writer.write(data)
-            await writer.drain()
+            await gate.write(data)
     except ConnectionError:
         pass
     finally:
         copy.feed_eof()
-        writer.close()
+        gate.close()
 
 
 async def _read_head(reader: asyncio.StreamReader) -> tuple[str, dict[str, str]] | None:
@@ -288,7 +321,10 @@ async def _read_body(
 
 
 async def _read_messages(
-    reader: asyncio.StreamReader, socket: Upgraded, hear: Callable[[Json], None]
+    reader: asyncio.StreamReader,
+    socket: Upgraded,
+    hear: Callable[[Json], None],
+    closed: Callable[[], None] = lambda: None,
 ) -> None:
     """Read frames (RFC 6455 section 5.2) until the end, compressed ones (RFC 7692) too."""
     # One inflater serves senders that keep their window and those that begin anew each time.
@@ -311,6 +347,7 @@ async def _read_messages(
         kind = first & 0x0F
         if kind == CLOSE:
             socket.closes.append(int.from_bytes(payload[:2], "big") or 1005)
+            closed()
         if kind in (CLOSE, PING, PONG):
             continue
         if kind != CONTINUATION:

@@ -19,7 +19,7 @@ from tests.clients.tape import Tape
 
 from turnwire.config import WebSocketConfig
 
-VERSION = "0.169.0"
+VERSION = "0.171.0"
 CONFIG = """\
 model = "harmless"
 model_provider = "turnwire"

@@ -1,8 +1,9 @@
-"""What `turnwire connect` says, taken at its word."""
+"""What `turnwire connect` says, and the page about clients, taken at their word."""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,10 +11,18 @@ import pytest
 from tests.clients.conftest import Program
 from tests.clients.install import node, npm, python
 from tests.clients.tape import Tape
+from tests.clients.test_codex import codex
+from tests.clients.test_javascript import AGENTS_PACKAGES, AI_SDK_PACKAGES, OPENAI_PACKAGES
+from tests.clients.test_opencode import VERSION as OPENCODE
+from tests.clients.test_python import AGENTS_PACKAGES as AGENTS_PYTHON
 
 from turnwire.cli.connect import recipe
 
+__all__ = ["codex"]
+
 KEY = {"TURNWIRE_KEY": "any"}
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "point-a-client.md"
+ADDRESS = "http://127.0.0.1:8787"
 
 
 def text_of(tape: Tape) -> str:
@@ -35,7 +44,7 @@ async def test_openai_python(tape: Tape, program: Program, tmp_path: Path) -> No
 
 async def test_agents(tape: Tape, program: Program, tmp_path: Path) -> None:
     """The snippet for the Agents SDK does the same."""
-    interpreter = python("agents-python", ["openai-agents==0.24.0", "openai[realtime]==3.52.0"])
+    interpreter = python("agents-python", AGENTS_PYTHON)
     script = tmp_path / "snippet.py"
     script.write_text(recipe("agents", tape.url, "sim", {}).text)
     printed = await program([interpreter, script], KEY)
@@ -46,15 +55,7 @@ async def test_agents(tape: Tape, program: Program, tmp_path: Path) -> None:
 @pytest.mark.parametrize("client", ["openai-node", "ai-sdk"])
 async def test_javascript(tape: Tape, program: Program, client: str) -> None:
     """The snippets for JavaScript get an answer over a WebSocket, and end."""
-    packages = {
-        "openai-node": ["openai@7.55.0", "ws@8.23.0"],
-        "ai-sdk": [
-            "ai@7.0.173",
-            "@ai-sdk/openai@4.0.118",
-            "@vercel/ai-sdk-openai-websocket-fetch@1.0.0",
-            "zod@4.6.7",
-        ],
-    }[client]
+    packages = {"openai-node": OPENAI_PACKAGES, "ai-sdk": AI_SDK_PACKAGES}[client]
     # The one for the AI SDK ends with a model, as settings do; somebody has to use it.
     use = {
         "openai-node": "",
@@ -72,10 +73,19 @@ async def test_javascript(tape: Tape, program: Program, client: str) -> None:
     assert expected == printed.split()[-1]
 
 
-async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
+async def test_the_program_of_the_page(tape: Tape, program: Program) -> None:
+    """The program in JavaScript that the page shows prints the answer, over a WebSocket."""
+    (text,) = re.findall(r"^```js\n(.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    place = npm("agents_js", AGENTS_PACKAGES) / "page.mjs"
+    place.write_text(text.replace(ADDRESS, tape.url).replace("'sim-1000'", "'sim'"))
+    printed = await program([node(), place], KEY)
+    tape.check_clean()
+    assert [] == tape.posts
+    assert text_of(tape).split() == printed.split()
+
+
+async def test_codex(codex: Path, tape: Tape, program: Program, tmp_path: Path) -> None:
     """`--write` makes a profile that Codex runs with, beside a configuration of one's own."""
-    modules = npm("codex", ["@openai/codex@0.169.0"]) / "node_modules" / "@openai"
-    (binary,) = modules.glob("codex-linux-*/vendor/*/bin/codex")
     home = tmp_path / "codex"
     home.mkdir()
     # Another provider, of somebody who uses Codex elsewhere too.
@@ -88,7 +98,7 @@ async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
     connect = [sys.executable, "-m", "turnwire.cli.main", "connect", "codex", "--write"]
     await program([*connect, "--url", tape.url, "--model", "harmless"], env)
     options = ["--skip-git-repo-check", "--sandbox", "read-only", "--json"]
-    printed = await program([binary, "exec", "--profile", "turnwire", *options, "Hello"], env)
+    printed = await program([codex, "exec", "--profile", "turnwire", *options, "Hello"], env)
     tape.check_clean()
     assert [] == tape.posts
     said = tape.responses[-1]["output"][0]["content"][0]["text"]
@@ -98,7 +108,7 @@ async def test_codex(tape: Tape, program: Program, tmp_path: Path) -> None:
 
 async def test_opencode(tape: Tape, program: Program, tmp_path: Path) -> None:
     """`--write` makes a configuration that opencode runs with."""
-    modules = npm("opencode", ["opencode-linux-x64@1.18.33"]) / "node_modules"
+    modules = npm("opencode", [f"opencode-linux-x64@{OPENCODE}"]) / "node_modules"
     binary = modules / "opencode-linux-x64" / "bin" / "opencode"
     login = tmp_path / "home" / ".local" / "share" / "opencode" / "auth.json"
     login.parent.mkdir(parents=True)

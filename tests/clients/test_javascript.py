@@ -16,7 +16,7 @@ from turnwire.resent import Outcome
 
 PROGRAMS = Path(__file__).parent / "programs"
 
-OPENAI = "7.55.0"
+OPENAI = "7.59.0"
 AGENTS = "0.20.0"
 AI_SDK = "7.0.173"
 AI_SDK_PACKAGES = (
@@ -25,7 +25,8 @@ AI_SDK_PACKAGES = (
     "@vercel/ai-sdk-openai-websocket-fetch@1.0.0",
     "zod@4.6.7",
 )
-
+OPENAI_PACKAGES = (f"openai@{OPENAI}", "ws@8.23.0")
+AGENTS_PACKAGES = (f"@openai/agents@{AGENTS}", f"openai@{OPENAI}", "ws@8.23.0", "zod@4.6.7")
 
 RESENT = {
     "true": "tool rounds in two turns, streamed; resent as references to stored items",
@@ -88,7 +89,7 @@ async def test_ai_sdk_over_http(tape: Tape, program: Program, proven: Proven, st
 
 async def test_openai_node(tape: Tape, program: Program, proven: Proven) -> None:
     """`ResponsesWS` keeps a conversation on one WebSocket, each request with what is new."""
-    command = prepared("openai_node", [f"openai@{OPENAI}", "ws@8.23.0"])
+    command = prepared("openai_node", OPENAI_PACKAGES)
     check_websocket(tape, await program([*command, f"{tape.url}/v1"]))
     assert is_incremental(tape)
     fact = "`ResponsesWS`: tool rounds in two turns on one connection, only what is new"
@@ -97,8 +98,7 @@ async def test_openai_node(tape: Tape, program: Program, proven: Proven) -> None
 
 async def test_agents_js(tape: Tape, program: Program, proven: Proven) -> None:
     """A WebSocket session of the Agents SDK plays both turns on one connection."""
-    packages = [f"@openai/agents@{AGENTS}", f"openai@{OPENAI}", "ws@8.23.0", "zod@4.6.7"]
-    command = prepared("agents_js", packages)
+    command = prepared("agents_js", AGENTS_PACKAGES)
     check_websocket(tape, await program([*command, f"{tape.url}/v1"]))
     fact = "`withResponsesWebSocketSession`: tool rounds in two turns on one connection"
     proven("Agents SDK (JavaScript)", AGENTS, "WebSocket", fact)

@@ -23,7 +23,7 @@ from tests.clients.loop import (
 from tests.clients.steady import NUM_CALLS
 from tests.clients.tape import Json, Tape
 
-VERSION = "3.52.0"
+VERSION = "3.57.0"
 PROGRAM = Path(__file__).parent / "programs" / "openai_python.py"
 
 Play = Callable[[str], Awaitable[str]]

@@ -15,7 +15,7 @@ from tests.clients.install import npm
 from tests.clients.loop import check_rounds
 from tests.clients.tape import Tape
 
-VERSION = "1.18.33"
+VERSION = "1.18.34"
 
 
 def environment(tape: Tape) -> dict[str, str]:

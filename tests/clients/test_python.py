@@ -11,20 +11,22 @@ from tests.clients.conftest import Program, Proven
 from tests.clients.install import python
 from tests.clients.loop import check_told, check_websocket, is_incremental, sse_responses
 from tests.clients.tape import Tape
+from tests.clients.test_openai_python import VERSION
 
 PROGRAMS = Path(__file__).parent / "programs"
 
 AGENTS = "0.24.0"
-LANGCHAIN = "1.7.3"
+LANGCHAIN = "1.7.4"
 LIVEKIT = "1.8.9"
-OPENAI = "openai[realtime]==3.52.0"
+OPENAI = f"openai[realtime]=={VERSION}"
 PIPECAT = "1.14.0"
 PYDANTIC_AI = "2.68.0"
+AGENTS_PACKAGES = (f"openai-agents=={AGENTS}", OPENAI)
 
 
 async def test_agents_python(tape: Tape, program: Program, proven: Proven) -> None:
     """A WebSocket session plays both turns on one connection, each request with what is new."""
-    interpreter = python("agents-python", [f"openai-agents=={AGENTS}", OPENAI])
+    interpreter = python("agents-python", AGENTS_PACKAGES)
     printed = await program([interpreter, PROGRAMS / "openai_agents.py", f"{tape.url}/v1"])
     check_websocket(tape, printed)
     assert is_incremental(tape)

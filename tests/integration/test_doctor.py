@@ -201,3 +201,13 @@ def test_nothing_to_offer(tmp_path: Path) -> None:
     """A server without models is of no use."""
     code, found = findings(tmp_path, "[models]\nembedded = []\n[server]\nport = 0\n")
     assert (1, "none are offered") == (code, found[-1]["text"])
+
+
+def test_a_key_for_models_that_are_not_there(tmp_path: Path) -> None:
+    """It works, and is probably not what was meant."""
+    keys = '[[keys]]\nowner = "alice"\nkey = "k"\nmodels = ["sim", "simm"]\n'
+    code, found = findings(tmp_path, ONE + keys)
+    (note,) = [one for one in found if one["state"] != "ok"]
+    assert (0, "keys", "note") == (code, note["what"], note["state"])
+    assert "a key of alice may use simm, and there is no such model" == note["text"]
+    assert "Name models as the server does: sim." == note["mend"]

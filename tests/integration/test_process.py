@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.integration.wire import open_websocket
+from tests.integration.wire import CLOSE, frame, open_websocket
 
 PATIENCE_SEC = 30.0
 READY = b"Turnwire is ready at "
+STALLED = {"model": "sim", "input": "Tell me.", "metadata": {"sim.fault": "stall:3600"}}
 
 
 @asynccontextmanager
@@ -66,14 +67,46 @@ async def test_nothing_is_said_about_an_idle_server(tmp_path: Path, num_workers:
         assert 0 == process.returncode
 
 
+async def test_a_supervisor_that_tells_everybody(tmp_path: Path) -> None:
+    """SIGTERM to every process of a server with workers ends it in order: what runs may end."""
+    async with (
+        started(tmp_path, "[server]\nworkers = 2\nshutdown_grace_sec = 3600\n") as process,
+        open_websocket(await ready(process)) as wire,
+    ):
+        await wire.send_create(
+            model="sim-65", input="Tell me.", metadata={"sim.output_tokens": "100"}
+        )
+        assert "response.created" == (await wire.read_event())["type"]
+        os.killpg(process.pid, signal.SIGTERM)
+        events = await wire.read_response()
+        assert "response.completed" == events[-1]["type"]
+        assert 1012 == await wire.read_close()
+        await wire.send(frame(CLOSE, (1012).to_bytes(2, "big")))
+        assert 0 == await process.wait()
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+async def test_who_cannot_wait(tmp_path: Path, num_workers: int) -> None:
+    """The second signal ends it with 1, whatever runs."""
+    told = f"[server]\nworkers = {num_workers}\nshutdown_grace_sec = 3600\n"
+    async with started(tmp_path, told) as process:
+        url = await ready(process)
+        async with open_websocket(url) as busy, open_websocket(url) as idle:
+            await busy.send_create(**STALLED)
+            assert "response.created" == (await busy.read_event())["type"]
+            process.send_signal(signal.SIGTERM)
+            assert 1012 == await idle.read_close()  # so it has heard the first one
+            process.send_signal(signal.SIGTERM)
+            assert 1 == await process.wait()
+
+
 async def test_what_is_waited_for_is_said(tmp_path: Path) -> None:
     """While a response runs a line says so, and Ctrl-C once more ends it with 1."""
     async with (
         started(tmp_path, "[server]\nshutdown_grace_sec = 3600\n") as process,
         open_websocket(await ready(process)) as wire,
     ):
-        stall = {"sim.fault": "stall:3600"}
-        await wire.send_create(model="sim", input="Tell me.", metadata=stall)
+        await wire.send_create(**STALLED)
         assert "response.created" == (await wire.read_event())["type"]
         press_ctrl_c(process)
         assert process.stderr is not None

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from turnwire.cli.demo_report import Machine, Report, conclude, same_path, summarise, table
+from turnwire.cli.demo_report import Machine, Report, conclude, heading, same_path, summarise, table
 from turnwire.cli.demo_server import DemoFailed, start_server
 from turnwire.cli.demo_turn import ARMS, Arm, Turn
 from turnwire.cli.failing import fail
@@ -156,10 +156,7 @@ def _play(
 
 def _print(report: Report) -> None:
     console = Console(highlight=False)
-    console.print(
-        f"\n{report.tool_calls} tool calls and an answer with {report.model}; median of "
-        f"{report.rounds} rounds for each arm, each with a server of its own\n"
-    )
+    console.print(f"\n{heading(report)}\n")
     console.print(table(report))
     console.print(f"\nanswers equal: {'yes' if report.answers_equal else 'NO'}")
     console.print(conclude(report))

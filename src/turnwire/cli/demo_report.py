@@ -22,7 +22,17 @@ from turnwire import __version__
 from turnwire.cli.demo_turn import Turn
 from turnwire.engines.sim import SimProfile
 
-__all__ = ["Machine", "PerTurn", "Report", "Summary", "conclude", "same_path", "summarise", "table"]
+__all__ = [
+    "Machine",
+    "PerTurn",
+    "Report",
+    "Summary",
+    "conclude",
+    "heading",
+    "same_path",
+    "summarise",
+    "table",
+]
 
 
 class PerTurn(Struct, frozen=True, kw_only=True):
@@ -164,6 +174,14 @@ def _per_turn(same: Sequence[Turn]) -> PerTurn:
         rendered_tokens=round(median(turn.num_rendered for turn in same)),
         prompt_tokens=round(median(turn.num_input for turn in same)),
         cached_tokens=round(median(turn.num_cached for turn in same)),
+    )
+
+
+def heading(report: Report) -> str:
+    """What was played."""
+    return (
+        f"{report.tool_calls} tool calls and an answer with {report.model}; median of "
+        f"{report.rounds} rounds for each arm, each with a server of its own"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
@@ -63,6 +63,9 @@ async def examine_models(
         except ConfigError as error:
             yield Finding(what="models", state="broken", text=str(error))
             return
+        names = [name for offer in (*offers, *others) for name in offer.names]
+        for finding in _allowances(config, list(dict.fromkeys([*config.model, *names]))):
+            yield finding
         for offer in others:
             begun(offer.model.name)
             stack.push_async_callback(offer.model.aclose)
@@ -73,6 +76,18 @@ async def examine_models(
                 state="broken",
                 text="none are offered",
                 mend="Add a [model.NAME], or leave models.embedded out.",
+            )
+
+
+def _allowances(config: Config, there: Collection[str]) -> Iterator[Finding]:
+    """Keys that may use what there is not."""
+    for key in config.keys:
+        if lost := [name for name in key.models or () if name not in there]:
+            yield Finding(
+                what="keys",
+                state="note",
+                text=f"a key of {key.owner} may use {', '.join(lost)}, and there is no such model",
+                mend=f"Name models as the server does: {', '.join(there)}.",
             )
 
 

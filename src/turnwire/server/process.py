@@ -18,7 +18,7 @@ import uvloop
 
 from turnwire.config import Config
 from turnwire.engines.sim import SIM_PROFILES
-from turnwire.errors import ConfigError
+from turnwire.errors import TurnwireError
 from turnwire.hub import Progress
 from turnwire.server.app import Server, serve
 from turnwire.server.heap import settle_heap
@@ -26,9 +26,13 @@ from turnwire.server.listening import shared_listeners
 from turnwire.server.workers import ALONE, Workers
 from turnwire.telemetry import logs
 
-__all__ = ["run"]
+__all__ = ["WorkerFailed", "run"]
 
 ENDING: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class WorkerFailed(TurnwireError):
+    """A worker ended before it was told to, and so did all."""
 
 
 def run(config: Config, progress: Progress | None = None) -> None:
@@ -40,6 +44,7 @@ def run(config: Config, progress: Progress | None = None) -> None:
 
     Raises:
         ConfigError, StoreError, AddressUnavailable: as `serve`.
+        WorkerFailed: one of several processes ended by itself.
     """
     logs.configure(config.logging.level, config.logging.format)
     if config.server.workers == 1:
@@ -68,7 +73,9 @@ async def _serve_until_told(
 
     def end() -> None:
         if told.is_set():
-            os._exit(1)
+            if workers.count == 1:
+                os._exit(1)
+            return  # who told the first process may have told this one too
         told.set()
         if starting is not None:  # models may take minutes
             starting.cancel()
@@ -127,8 +134,12 @@ def _fork_workers(config: Config, folder: Path) -> None:
     for listener in listeners:
         listener.close()
 
+    num_told = 0
+
     def pass_on(number: int, frame: object) -> None:
-        _end(children)
+        nonlocal num_told
+        num_told += 1
+        _tell_all(children, signal.SIGTERM if num_told == 1 else signal.SIGKILL)
 
     for number in ENDING:
         signal.signal(number, pass_on)
@@ -137,7 +148,11 @@ def _fork_workers(config: Config, folder: Path) -> None:
         shipped = SIM_PROFILES if config.models.embedded is None else config.models.embedded
         host = f"[{told.host}]" if ":" in told.host else told.host
         _announce(f"http://{host}:{port}", [*config.model, *shipped])
-    _wait_for(children)
+    failed = _wait_for(children)
+    if num_told > 1:
+        sys.exit(1)
+    if failed:
+        raise WorkerFailed("A worker ended with an error; its own lines above say why.")
 
 
 def _work(config: Config, listener: socket.socket, workers: Workers, tell_ready: int) -> None:
@@ -145,13 +160,15 @@ def _work(config: Config, listener: socket.socket, workers: Workers, tell_ready:
     # Ctrl-C reaches every process of a terminal; the first one passes it on, once.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     uvloop.run(
-        _serve_until_told(config, lambda _: _tell(tell_ready), listener=listener, workers=workers)
+        _serve_until_told(
+            config, lambda _: _tell_ready(tell_ready), listener=listener, workers=workers
+        )
     )
     sys.stdout.flush()
     os._exit(0)
 
 
-def _tell(pipe: int) -> None:
+def _tell_ready(pipe: int) -> None:
     os.write(pipe, b".")
     os.close(pipe)
 
@@ -165,24 +182,19 @@ def _all_ready(pipe: int, count: int) -> bool:
     return told == count
 
 
-def _wait_for(children: set[int]) -> None:
-    """Wait until all have ended.
-
-    Raises:
-        ConfigError: one of them ended with an error; the others were told to end too.
-    """
+def _wait_for(children: set[int]) -> bool:
+    """Wait until all have ended; whether one failed, upon which the others are told to end too."""
     failed = False
     while children:
         child, status = os.wait()
         children.discard(child)
         if status != 0 and not failed:
             failed = True
-            _end(children)
-    if failed:
-        raise ConfigError("A worker ended with an error; its own lines above say why.")
+            _tell_all(children, signal.SIGTERM)
+    return failed
 
 
-def _end(children: Iterable[int]) -> None:
+def _tell_all(children: Iterable[int], number: int) -> None:
     for child in children:
         with contextlib.suppress(ProcessLookupError):  # it has ended, and nobody has noticed yet
-            os.kill(child, signal.SIGTERM)
+            os.kill(child, number)

@@ -14,6 +14,7 @@ its ids once (`log = get_logger().bind(connection=...)`) and logs through that.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import MutableMapping
@@ -92,7 +93,8 @@ def configure(level: Level, format_: Format, stream: TextIO | None = None) -> No
     if format_ == "json":
         renderer = structlog.processors.JSONRenderer(sort_keys=True)
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        plain = os.environ.get("NO_COLOR") or not stream.isatty()  # https://no-color.org
+        renderer = structlog.dev.ConsoleRenderer(colors=not plain)
     number = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],

@@ -155,6 +155,27 @@ def test_the_console_is_for_people() -> None:
     assert "\x1b" not in line
 
 
+class Terminal(io.StringIO):
+    """Somebody looks at it."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "no_color", "coloured"),
+    [(Terminal(), "", True), (Terminal(), "1", False), (io.StringIO(), "", False)],
+)
+def test_colours_are_for_terminals(
+    monkeypatch: pytest.MonkeyPatch, stream: io.StringIO, no_color: str, coloured: bool
+) -> None:
+    """There are none where nobody looks, or where somebody wants none."""
+    monkeypatch.setenv("NO_COLOR", no_color)
+    configure("info", "console", stream)
+    get_logger().info("response_ended")
+    assert coloured is ("\x1b[" in stream.getvalue())
+
+
 def test_configuring_again_replaces() -> None:
     """After a second configuration each event is written once, to the new stream."""
     first, second = io.StringIO(), io.StringIO()

@@ -11,15 +11,16 @@ cannot be enforced is left out:
                                        are floats, and another number would come out
 
 Three things are left out though `strict` is true: `oneOf` is obeyed as `anyOf`, bounds that no
-integer of 64 bits is beyond are none, and of lengths only the shorter ones are enforced. A lexer
-that counts characters has some ten states for each (measured with text of every script), and
-`constraint.LIMITS` allows so many for an output: a long text would fail for a bound that it is
-nowhere near.
+integer of 64 bits is beyond are none, and of lengths, those that patterns count among them, only
+the shorter ones are enforced. A lexer that counts characters has some ten states for each (measured
+with text of every script), and `constraint.LIMITS` allows so many for an output: a long text would
+fail for a bound that it is nowhere near.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from math import inf, nextafter
@@ -51,6 +52,10 @@ _DATA: Final = frozenset(("const", "default", "enum", "examples"))
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
 _TOO_FAR: Final = 2**63
+# An escape, a class, or how often what is before it repeats: `{3}`, `{3,}`, `{3,5}`.
+_REPEATED: Final = re.compile(
+    r"\\.|\[(?:\\.|[^\]\\])*\]|\{(?P<least>\d{1,9})(?:,(?P<most>\d{0,9}))?\}", re.DOTALL
+)
 _MAX_COUNTED_CHARS: Final = 1000
 """Of all bounds of lengths in a schema together; the same bounds count once."""
 
@@ -144,6 +149,7 @@ def _usable(tokenizer: Tokenizer, schema: Schema, param: str, *, lenient: bool) 
         )
     _round_bounds(schema)
     _leave_long_lengths_out(schema)
+    _loosen_patterns(schema)
     inexact = _leave_inexact_values_out(schema)
     if inexact and not lenient:
         raise invalid(param, f"a number is too long to be enforced exactly: {inexact[0]}")
@@ -219,6 +225,21 @@ def _leave_long_lengths_out(schema: Schema) -> None:
             del one["maxLength" if longest[1] else "minLength"]
             if shorter != (0, 0):
                 bounded.setdefault(shorter, []).append(one)
+
+
+def _loosen_patterns(schema: Schema) -> None:
+    """What a pattern repeats more often than can be counted, it repeats without an end."""
+    for one in _schemas(schema):
+        pattern = one.get("pattern")
+        if isinstance(pattern, str):
+            one["pattern"] = _REPEATED.sub(_loosened, pattern)
+
+
+def _loosened(found: re.Match[str]) -> str:
+    least, most = found["least"], found["most"]
+    if least is None or max(int(least), int(most or 0)) <= _MAX_COUNTED_CHARS:
+        return found[0]
+    return f"{{{min(int(least), _MAX_COUNTED_CHARS)},}}"
 
 
 def _length(schema: Mapping[str, object], key: str) -> int:

@@ -131,12 +131,32 @@ SCRIPTS = 'The quick brown fox.\n"ünï" € 漢字 😀 \\ \t' * 1000
         pytest.param({"minLength": 1, "maxLength": 65_536}, 30_000, id="with a shortest"),
         pytest.param({"minLength": 20_000}, 30_000, id="shortest"),
         pytest.param({"maxLength": 1000}, 1000, id="all that is counted"),
+        pytest.param({"pattern": r"^[\s\S]{1,40000}$"}, 30_000, id="pattern"),
+        pytest.param({"pattern": r"^(.|\n){20000,}$"}, 30_000, id="pattern without an end"),
     ],
 )
 def test_long_texts(schema: Any, size: int) -> None:
     """A text may be as long as its schema lets it, whatever that costs to count."""
     found = made(member({"type": "string", **schema}))
     assert is_written(found, {"a": SCRIPTS[:size]})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "whole", "others"),
+    [
+        (r"^x{1,3}$", ["x", "xxx"], ["", "xxxx"]),
+        (r"^x{2}$", ["xx"], ["x", "xxx"]),
+        (r"^x{2,5000}$", ["xx", "x" * 6000], ["x"]),
+        (r"^\{5000\}$", ["{5000}"], ["", "{1000,}"]),
+        (r"^[{5000}]{2}$", ["{}", "50"], ["{", "{}5"]),
+        (r"^\[{2}$", ["[["], ["["]),
+    ],
+)
+def test_what_patterns_count(pattern: str, whole: list[str], others: list[str]) -> None:
+    """Small numbers hold; of large ones the smaller does; what only looks like one is itself."""
+    found = made(member({"type": "string", "pattern": pattern}))
+    texts = dict.fromkeys(whole, True) | dict.fromkeys(others, False)
+    assert texts == {text: is_written(found, {"a": text}) for text in texts}
 
 
 def test_many_texts_with_bounds_of_their_own() -> None:

@@ -201,6 +201,7 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
         alternates: Join what the user says in a row into one message, for templates that insist
             on user and assistant taking turns.
         reasoning_field: Under which key a model gets its earlier reasoning back; None drops it.
+        short_ids: Give calls ids of nine letters and digits, which Mistral insists on.
         takes_images: Whether pictures may be sent.
         takes_files: Whether files may be sent.
         max_tokens_field: How the endpoint spells the output limit.
@@ -227,6 +228,7 @@ class ChatModelConfig(_Model, frozen=True, kw_only=True, tag_field="kind", tag="
     later_system_role: Literal["system", "developer", "user"] = "system"
     alternates: bool = False
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
+    short_ids: bool = False
     takes_images: bool = False
     takes_files: bool = False
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"

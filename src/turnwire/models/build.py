@@ -206,6 +206,7 @@ class Builder:
                 later_system_role=told.later_system_role,
                 alternates=told.alternates,
                 reasoning_field=told.reasoning_field,
+                short_ids=told.short_ids,
                 takes_images=told.takes_images,
                 takes_files=told.takes_files,
             ),

@@ -220,6 +220,7 @@ async def test_a_chat_endpoint(tmp_path: Path) -> None:
         'key_env = "FAR_KEY"\nheaders = { X-Team = "a" }\nwindow = 9000\n'
         'system_role = "developer"\n'
         'later_system_role = "user"\nalternates = true\nreasoning_field = "reasoning"\n'
+        "short_ids = true\n"
         "takes_images = true\n"
         'takes_files = true\nmax_tokens_field = "max_completion_tokens"\nsends_strict = true\n'
         "sends_effort = false\nsends_cache_key = true\nsends_cache_salt = true\nchecks = false\n"
@@ -239,11 +240,12 @@ async def test_a_chat_endpoint(tmp_path: Path) -> None:
         options.api_key,
         options.headers,
     )
-    assert ("developer", "user", True, "reasoning", True, True) == (
+    assert ("developer", "user", True, "reasoning", True, True, True) == (
         rules.system_role,
         rules.later_system_role,
         rules.alternates,
         rules.reasoning_field,
+        rules.short_ids,
         rules.takes_images,
         rules.takes_files,
     )

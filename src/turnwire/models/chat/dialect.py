@@ -54,6 +54,7 @@ _ANY_OBJECT: Final = {
 _EFFORT: Final = re.compile(r"reasoning|think", re.IGNORECASE)
 # The nearest level that more servers know. Whoever knows none of them is not told any.
 _NEAREST: Final = {"minimal": "low", "max": "xhigh", "xhigh": "high"}
+_SHORT_IDS: Final = re.compile(r"tool.?call.?id.*length of 9", re.IGNORECASE)
 _TURNS: Final = re.compile(r"roles must alternate", re.IGNORECASE)
 _SYSTEM_FIRST: Final = re.compile(r"system (?:message|prompt|role)|role.{0,9}system", re.IGNORECASE)
 
@@ -149,6 +150,8 @@ class Dialect(Struct, frozen=True, kw_only=True):
             return replace(rules, later_system_role="user", alternates=True)
         if _SYSTEM_FIRST.search(words):
             return replace(rules, later_system_role="user")
+        if _SHORT_IDS.search(words):
+            return replace(rules, short_ids=True)
         if rules.reasoning_field is None and _names(words, "reasoning_content"):
             return replace(rules, reasoning_field="reasoning_content")
         return rules

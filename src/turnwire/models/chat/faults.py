@@ -186,6 +186,8 @@ def _said(body: bytes, secret: str | None) -> _Said:
         found: Any = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Said("", frozenset(), None)
+    if isinstance(found, list) and found:  # Gemini
+        found = found[0]
     names: set[str] = set()
     message: Any = ""
     for _ in range(2):

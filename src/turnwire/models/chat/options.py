@@ -25,6 +25,7 @@ class MessageRules(Struct, frozen=True, kw_only=True):
         alternates: Join what the user says in a row into one message; for models whose template
             insists on user and assistant taking turns.
         reasoning_field: Under which key a model gets its earlier reasoning back; None drops it.
+        short_ids: Give calls ids of nine letters and digits, which Mistral insists on.
         takes_images: Whether pictures may be sent; otherwise they are refused.
         takes_files: Whether files may be sent; otherwise they are refused.
     """
@@ -33,6 +34,7 @@ class MessageRules(Struct, frozen=True, kw_only=True):
     later_system_role: Literal["system", "developer", "user"] = "system"
     alternates: bool = False
     reasoning_field: Literal["reasoning_content", "reasoning"] | None = None
+    short_ids: bool = False
     takes_images: bool = False
     takes_files: bool = False
 

@@ -55,6 +55,7 @@ from turnwire.protocol.items import (
     Refusal,
 )
 from turnwire.protocol.tools import qualified
+from turnwire.rendering.messages import short_id
 from turnwire.rendering.texts import BETWEEN_PARTS, reasoning_of, text_of
 
 __all__ = ["EMPTY_TRANSCRIPT", "Transcript"]
@@ -211,7 +212,7 @@ class _Writer:
                     row = self._open_row()
                     self._row = msgspec.structs.replace(
                         row,
-                        calls=(*row.calls, encode(_call(item))),
+                        calls=(*row.calls, encode(_call(item, self._id(item.call_id)))),
                         call_ids=(*row.call_ids, item.call_id),
                     )
             case FunctionCallOutput() | CustomToolCallOutput():
@@ -262,7 +263,7 @@ class _Writer:
     def _settle(self) -> None:
         """The assistant speaks again: whatever is owed an output does not get one in time."""
         for call_id in self._owed:
-            self._append({"role": "tool", "tool_call_id": call_id, "content": NO_OUTPUT_YET})
+            self._tell(call_id, NO_OUTPUT_YET)
         self._owed = ()
         self._let_go()
 
@@ -304,7 +305,7 @@ class _Writer:
         output = item.output
         text = output if isinstance(output, str) else text_of(output, BETWEEN_PARTS)
         if item.call_id in self._owed:
-            self._append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+            self._tell(item.call_id, text)
             self._owed = tuple(one for one in self._owed if one != item.call_id)
         else:
             name = answer.name if answer is not None else "a call"
@@ -315,6 +316,13 @@ class _Writer:
                 self._say("user", self._content(seen))
         if not self._owed:
             self._let_go()
+
+    def _tell(self, call_id: str, text: str) -> None:
+        """Write an output."""
+        self._append({"role": "tool", "tool_call_id": self._id(call_id), "content": text})
+
+    def _id(self, call_id: str) -> str:
+        return short_id(call_id) if self._rules.short_ids else call_id
 
     def _content(self, parts: Sequence[ContentPart | OutputPart]) -> str | list[dict[str, Any]]:
         """A user's content: a string where it can be one, which is what every server takes."""
@@ -354,7 +362,7 @@ class _Writer:
         return {"type": "file", "file": file}
 
 
-def _call(item: FunctionCall | CustomToolCall) -> dict[str, Any]:
+def _call(item: FunctionCall | CustomToolCall, call_id: str) -> dict[str, Any]:
     """A call as a function's; the arguments stay as they are, valid JSON or not."""
     if isinstance(item, FunctionCall):
         arguments = item.arguments
@@ -362,7 +370,7 @@ def _call(item: FunctionCall | CustomToolCall) -> dict[str, Any]:
         arguments = encode({"input": item.input}).decode()
     name = wire_name(qualified(item.name, item.namespace))
     return {
-        "id": item.call_id,
+        "id": call_id,
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }

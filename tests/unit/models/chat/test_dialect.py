@@ -206,10 +206,14 @@ def test_a_schema_that_is_wrong_is_the_clients_to_hear() -> None:
             "The `reasoning_content` in the thinking mode must be passed back to the API.",
             MessageRules(reasoning_field="reasoning_content"),
         ),
+        (
+            "Tool call id was call_0fypS1hVX but must be a-z, A-Z, 0-9, with a length of 9.",
+            MessageRules(short_ids=True),
+        ),
     ],
-    ids=["qwen", "mistral", "gemma", "deepseek"],
+    ids=["qwen", "mistral", "gemma", "deepseek", "mistral-ids"],
 )
-def test_templates_that_insist_on_an_order(words: str, rules: MessageRules) -> None:
+def test_servers_that_insist_on_how_messages_are_written(words: str, rules: MessageRules) -> None:
     """Messages are written as they want them; that is tried once."""
     learned = FIRST.after({}, None, words)
     assert learned is not None

@@ -64,6 +64,8 @@ def test_a_context_that_is_too_long(body: bytes, status: int) -> None:
         (nested("bad schema:\n  no"), ": bad schema: no"),
         (b'{"detail":[{"loc":["body"],"msg":"no"}]}', ': [{"loc":["body"],"msg":"no"}]'),
         (b'{"error":"plain"}', ": plain"),
+        (b'[{"error":{"code":400,"message":"listed"}}]', ": listed"),
+        (b"[]", "."),
         (b"<html>", "."),
         (b"\xff", "."),
         (b"[" * 100_000, "."),
@@ -71,7 +73,19 @@ def test_a_context_that_is_too_long(body: bytes, status: int) -> None:
         (b"null", "."),
         (nested(f"key {KEY} is odd"), ": key *** is odd"),
     ],
-    ids=["nested", "fastapi", "string", "html", "bytes", "deep", "empty", "null", "quotes-the-key"],
+    ids=[
+        "nested",
+        "fastapi",
+        "string",
+        "gemini",
+        "list",
+        "html",
+        "bytes",
+        "deep",
+        "empty",
+        "null",
+        "quotes-the-key",
+    ],
 )
 def test_a_request_that_the_endpoint_finds_wrong(body: bytes, words: str) -> None:
     """The client gets the endpoint's words, on one line and without the key."""

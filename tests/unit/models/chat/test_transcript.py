@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -220,6 +221,16 @@ def test_instructions_come_first() -> None:
         rules=rules,
     )
     assert [first, HI, {"role": "user", "content": "Now French."}] == messages
+
+
+def test_ids_of_nine_signs() -> None:
+    """Calls and their outputs have the same, however long the client's are; others differ."""
+    rules = MessageRules(short_ids=True)
+    long = "call_" + 30 * "x"
+    call, told_, owed = shown([calls(long), output(long), calls("a"), user("hi")], rules=rules)[:3]
+    id_, other = call["tool_calls"][0]["id"], owed["tool_calls"][0]["id"]
+    assert re.fullmatch("[a-zA-Z0-9]{9}", id_)
+    assert id_ == told_["tool_call_id"] != other
 
 
 def test_where_user_and_assistant_take_turns() -> None:

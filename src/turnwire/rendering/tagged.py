@@ -437,4 +437,7 @@ def _first(tags: Sequence[str], text: str) -> tuple[int, str]:
     found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
     if found:
         return min(found)
-    return len(text) - max((overlap(text, tag) for tag in tags), default=0), ""
+    held = 0
+    for tag in tags:
+        held = max(held, overlap(text, tag))
+    return len(text) - held, ""

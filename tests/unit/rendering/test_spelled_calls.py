@@ -297,6 +297,18 @@ def test_a_section_whose_tags_are_missing(opener: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["kimi", "deepseek-v31", "minimax", "glm"])
+def test_an_unknown_tool_among_others(name: str) -> None:
+    """Its call is text; those around it are calls."""
+    calls: list[tuple[str, dict[str, Any]]] = [("write", {}), ("rm", {"path": "/"}), ("write", {})]
+    answer = spelled_answer(name, "", "", calls, thinking=False)
+    words, sampled, _ = parse(name, f"{answer}<|end|>")
+    assert [("write", {}), ("write", {})] == calls_of(words)
+    [text] = [text for kind, text in words if kind == "text"]
+    assert "rm" in text
+    assert answer == sampled
+
+
 def test_openers() -> None:
     """Tags are tokens where the vocabulary has them, and text where not."""
     kinds = {

@@ -26,6 +26,7 @@ from turnwire.engines.llamacpp_grammar import Dialect
 from turnwire.engines.llamacpp_process import LlamaCppModel, start_llamacpp
 from turnwire.engines.llamacpp_server import LlamaCppOptions
 from turnwire.engines.vocabulary import CALL, CALL_END, THINK, THINK_END, Vocabulary
+from turnwire.rendering.grammar_text import until
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import EMPTY
 
@@ -180,6 +181,22 @@ async def test_schemas(dialect: Dialect) -> None:
                 value = json.loads(text_of(ids_of(deltas)))
                 Draft202012Validator(schema).validate(value)
     assert num_ended > 50
+
+
+@DIALECTS
+async def test_a_text_up_to_a_word(dialect: Dialect) -> None:
+    """It ends with the first of the words, whatever is sampled before."""
+    num_ended = 0
+    grammar = f'start: TEXT "!"\nTEXT: {until("e")}\n'
+    async with llamacpp(dialect) as engine:
+        for seed in range(20):
+            deltas = await collect(engine, request(grammar, seed))
+            if deltas[-1].finish == "stop":
+                num_ended += 1
+                text = text_of(ids_of(deltas))
+                assert text.endswith("e!")
+                assert text.index("e") == len(text) - 2
+    assert num_ended > 10
 
 
 CALLS = f"""start: calls

@@ -23,6 +23,9 @@ MODELS = [
     ("tekken_240911", "mistral", "mistral"),
     ("o200k", "harmony", "harmony"),
     ("deepseek", "deepseek", "generic"),
+    ("cl100k", "qwen-coder", "generic"),
+    ("o200k", "glm", "generic"),
+    ("cl100k", "dsml", "generic"),
 ]
 EVERY_MODEL = pytest.mark.parametrize(("name", "model"), [one[:2] for one in MODELS])
 SOME = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])

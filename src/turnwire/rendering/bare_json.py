@@ -13,7 +13,8 @@ import re
 from typing import Final
 
 from turnwire.rendering.argument_types import as_json
-from turnwire.rendering.elements import overlap, without_marks
+from turnwire.rendering.elements import without_marks
+from turnwire.rendering.finding import overlap
 from turnwire.rendering.messages import sound
 
 __all__ = ["BareJson"]

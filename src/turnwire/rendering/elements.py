@@ -23,10 +23,11 @@ from typing import Final
 from turnwire.parts import CallArguments, Part
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.argument_types import Types, argument_types, as_json
+from turnwire.rendering.finding import overlap
 from turnwire.rendering.messages import sound
 from turnwire.rendering.spelling import Hole, Segment, flexible, words
 
-__all__ = ["MARKS", "ElementForm", "ElementReader", "overlap", "without_marks"]
+__all__ = ["MARKS", "ElementForm", "ElementReader", "without_marks"]
 
 MARKS: Final = "\udc00-\udfff"
 """Characters that stand for special tokens, as a regular expression's class has them. Text that a
@@ -41,16 +42,6 @@ _STRING: Final = frozenset(("string",))
 def without_marks(text: str) -> str:
     """What is text in it."""
     return _MARK.sub("", text)
-
-
-def overlap(text: str, word: str) -> int:
-    """How many characters at the end of a text may be the beginning of a word; not all of it."""
-    if word[:1] not in text[1 - len(word) :]:
-        return 0  # which is most of the time
-    for size in range(min(len(word) - 1, len(text)), 0, -1):
-        if text.endswith(word[:size]):
-            return size
-    return 0
 
 
 class ElementForm:

@@ -223,7 +223,9 @@ class SpelledCalls:
             self._leave(shown[len(tags.end) :])
             return []
         if self._head.growing.fullmatch(shown) or tags.end.startswith(shown):
-            self._held = text
+            if self._before is not None:
+                self._before += text[: len(text) - len(shown)]
+            self._held = shown
             return []
         return self._give_up(text)
 

@@ -3,6 +3,7 @@
     TEXT      message text                              THINK -> THINKING
                                                         CALL -> CALLS, or SPELLED
     THINKING  reasoning text                            END_THINK -> TEXT
+                                                        a section of calls -> SPELLED
     CALLS     between calls: `[`, `,`, `;`, blanks      `]` -> TEXT    `{` -> CALL   a name -> NAME
     NAME      a name, where a format has it outside     ARGUMENTS or `{` -> CALL
                                                         CALL_ID -> CALL_ID
@@ -32,7 +33,8 @@ from msgspec import Struct
 from turnwire.parts import CallStarted, ItemFinished, Part, ReasoningDelta, TextDelta
 from turnwire.protocol.tools import OfferedTool
 from turnwire.rendering.detokenizer import Detokenizer
-from turnwire.rendering.elements import overlap, without_marks
+from turnwire.rendering.elements import without_marks
+from turnwire.rendering.finding import first_of
 from turnwire.rendering.json_call import JsonCall
 from turnwire.rendering.pieces import Piece
 from turnwire.rendering.spelled_calls import CallTags, SpelledCalls
@@ -129,6 +131,11 @@ class TaggedParser:
         self._parts_of_tags = frozenset(
             token_id for token_id, sign in self._marks.items() if sign in "".join(self._openings)
         )
+        self._sections = (
+            frozenset(tag for tag in tags.call if isinstance(tag, int))
+            if tags.spelled is not None and tags.spelled.is_section
+            else frozenset()
+        )
         self._num_before = 0  # ids in front of spelled calls
         self._name = ""  # of the call whose id is said
         self._sampled = token_array()
@@ -204,6 +211,11 @@ class TaggedParser:
                 self._open(_State.CALLS, parts)
             case _State.THINKING if tag == tags.end_think:
                 return self._close(tag, parts)
+            case _State.THINKING if tag in self._sections and tags.spelled is not None:
+                # Models go over to calls without an end of their thought at times.
+                self._flush(parts, cut=False)
+                self._end_item(parts)
+                self._open_spelled(tags.spelled, tag)
             case _State.NAME if tag == tags.arguments:
                 self._begin_arguments("", parts)
             case _State.NAME if tag == tags.call_id:
@@ -296,7 +308,7 @@ class TaggedParser:
         """Say text up to the first of `tags`; hold back what may become one, and blanks."""
         if self._strip:
             text = text.lstrip()
-        at, tag = _first(tags, text)
+        at, tag = first_of(tags, text)
         said = text[:at].rstrip()
         shown = without_marks(said) if self._parts_of_tags else said
         if shown:
@@ -368,7 +380,7 @@ class TaggedParser:
         tag = self._tags.end_call
         if not isinstance(tag, str):
             return ""  # only the special token ends it
-        at, found = _first((tag,), text)
+        at, found = first_of((tag,), text)
         if not found:
             self._held = text[at:]
             return ""
@@ -430,11 +442,3 @@ class TaggedParser:
 
 def _of_text(tags: Sequence[Piece | None]) -> tuple[str, ...]:
     return tuple(tag for tag in tags if isinstance(tag, str))
-
-
-def _first(tags: Sequence[str], text: str) -> tuple[int, str]:
-    """Where the first tag stands, and which; else where the beginning of one may, and ""."""
-    found = [(at, tag) for tag in tags if (at := text.find(tag)) >= 0]
-    if found:
-        return min(found)
-    return len(text) - max((overlap(text, tag) for tag in tags), default=0), ""

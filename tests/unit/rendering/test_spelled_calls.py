@@ -287,6 +287,17 @@ def test_a_call_in_prose_is_one_message() -> None:
     assert [("text", text), END] == parse(name, f"{text}<|end|>")[0]
 
 
+@pytest.mark.parametrize("name", ["kimi", "deepseek-v3", "deepseek-v31", "minimax", "command"])
+def test_a_thought_that_goes_over_to_calls(name: str) -> None:
+    """The token that opens a section of calls ends a thought too."""
+    thinking = loaded(name).template.output.begun[True]  # type: ignore[attr-defined]
+    calls = spelled_answer(name, "", "", [("write", {"line": 7})], thinking=False)
+    output = f"Hm. {calls}" if thinking else f"<think>Hm. {calls}"
+    words, sampled, _ = parse(name, f"{output}<|end|>", thinking=True)
+    assert [("thought", "Hm."), END, ("call", "write"), ("arguments", '{"line": 7}'), END] == words
+    assert output == sampled
+
+
 @pytest.mark.parametrize("opener", ["<|tool_call_begin|>", "<|tool_calls_section_begin|>"])
 def test_a_section_whose_tags_are_missing(opener: str) -> None:
     """A call is read where only its own tag opens it; a section may open none."""
@@ -295,6 +306,18 @@ def test_a_section_whose_tags_are_missing(opener: str) -> None:
     assert (expected if "call_" in opener else [("text", call.partition("<")[0] + "{}"), END]) == (
         parse("kimi", f"{opener}{call}<|end|>")[0]
     )
+
+
+@pytest.mark.parametrize("name", ["kimi", "deepseek-v31", "minimax", "glm"])
+def test_an_unknown_tool_among_others(name: str) -> None:
+    """Its call is text; those around it are calls."""
+    calls: list[tuple[str, dict[str, Any]]] = [("write", {}), ("rm", {"path": "/"}), ("write", {})]
+    answer = spelled_answer(name, "", "", calls, thinking=False)
+    words, sampled, _ = parse(name, f"{answer}<|end|>")
+    assert [("write", {}), ("write", {})] == calls_of(words)
+    [text] = [text for kind, text in words if kind == "text"]
+    assert "rm" in text
+    assert answer == sampled
 
 
 def test_openers() -> None:

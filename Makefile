@@ -44,7 +44,7 @@ test: $(READY) ## every test; ARGS="-k lane" to choose
 
 # The table in the docs is what this saw, so a run of them all writes it.
 test-clients: $(READY) ## install real clients, let each talk to a server (needs npm); ARGS="-k codex"
-	$(BIN)/pytest tests/clients --timeout 600 --matrix docs/reference/clients.md $(ARGS)
+	$(BIN)/pytest tests/clients --timeout 900 --matrix docs/reference/clients.md $(ARGS)
 
 test-vocabularies: $(READY) ## templates over real vocabularies, which it installs; ARGS="-k harmony"
 	$(BIN)/pytest tests/vocabularies --timeout 600 $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from turnwire.config import LimitsConfig
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.server.app import serve
 
-PATIENCE_SEC = 90.0
+PATIENCE_SEC = 300.0  # some take half a minute to start where much else runs
 
 # Tools of agents that read or show something of their own, and do nothing else.
 HARMLESS = ("get_goal", "team_status", "todowrite")
@@ -111,6 +112,7 @@ def program(tmp_path: Path) -> Program:
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "LANG": "C.UTF-8",
+            "PYTHONFAULTHANDLER": "1",
             # Whatever it wants beside the server of the test is not there.
             "HTTP_PROXY": "http://127.0.0.1:9",
             "HTTPS_PROXY": "http://127.0.0.1:9",
@@ -129,7 +131,7 @@ def program(tmp_path: Path) -> Program:
             async with asyncio.timeout(PATIENCE_SEC):
                 printed, complained = await process.communicate()
         except TimeoutError:
-            process.kill()
+            process.send_signal(signal.SIGABRT)  # Python says where it was
             printed, complained = await process.communicate()
             pytest.fail(f"no end: {printed.decode()}\n{complained.decode()}")
         everything = f"{printed.decode()}\n{complained.decode()}"

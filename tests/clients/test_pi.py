@@ -14,7 +14,7 @@ from tests.clients.loop import check_told, sse_responses
 from tests.clients.tape import Tape
 
 PACKAGE = "@earendil-works/pi-coding-agent"
-VERSION = "0.87.1"
+VERSION = "1.6.0"
 EXTENSION = Path(__file__).parent / "programs" / "pi_weather.mjs"
 
 

@@ -242,6 +242,26 @@ async def test_killed_with_responses_running(tmp_path: Path) -> None:
     assert {"seal.key", "turnwire.db", "turnwire.toml"} == names_in(tmp_path)
 
 
+async def answers(url: str) -> bool:
+    """Whether anybody listens and answers."""
+    try:
+        async with connect(url) as wire:
+            return (await wire.request("GET", "/health")).status == 200
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return False
+
+
+async def test_the_first_process_is_killed(tmp_path: Path) -> None:
+    """Its workers do not outlive it, and the port is free."""
+    async with process(tmp_path, 2) as (first, url), asyncio.timeout(40):
+        while not await answers(url):  # noqa: ASYNC110  # a port has no event to wait for
+            await asyncio.sleep(0.05)
+        first.kill()
+        await first.wait()
+        while await answers(url):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 async def test_restart_after_a_kill(tmp_path: Path) -> None:
     """A server that starts after a kill has ended what was left before it answers anyone."""
     async with process(tmp_path, 1) as (killed, url):

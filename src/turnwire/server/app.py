@@ -232,6 +232,9 @@ class Server:
             if number % 500 == 0:
                 await asyncio.sleep(0)
         self._background.beat(now)
+        if not self._draining and self._workers.is_orphan():
+            # A new server could not have the port, or would share it with us.
+            signal.raise_signal(signal.SIGTERM)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         self._refuse_when_draining()

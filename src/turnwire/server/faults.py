@@ -73,7 +73,7 @@ def fault_middleware(metrics: Metrics) -> Middleware:
             if isinstance(error, ConnectionError) and _is_gone(request):
                 # Nobody reads this; raising would have the library log a fault of ours.
                 return web.Response(status=CLIENT_CLOSED_REQUEST)
-            log.error("request_failed", path=request.path, exc_info=error)
+            log.error("request_failed", path=request.rel_url.raw_path, exc_info=error)
             metrics.error("server_error")
             return answer(ServiceError("The server failed; its log says where."))
 

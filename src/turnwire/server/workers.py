@@ -9,6 +9,7 @@ for its metrics. This is all there is between workers; what is stored any of the
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from aiohttp import (
     web,
 )
 from aiohttp.typedefs import Handler
-from msgspec import Struct
+from msgspec import Struct, field
 from yarl import URL
 
 from turnwire.ids import new_id
@@ -46,11 +47,17 @@ class Workers(Struct, frozen=True):
         index: Which one this is, from 0.
         count: How many there are.
         folder: Where their sockets are; nobody else may enter it.
+        parent: Id of the process that started them, and ends them.
     """
 
     index: int = 0
     count: int = 1
     folder: Path = Path()
+    parent: int = field(default_factory=os.getppid)
+
+    def is_orphan(self) -> bool:
+        """Whether nobody is left to end this worker: its parent was killed."""
+        return self.count > 1 and os.getppid() != self.parent
 
     def new_response_id(self) -> str:
         """Return a fresh id of a response that lives here."""

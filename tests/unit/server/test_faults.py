@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+from structlog.testing import capture_logs
 
 from turnwire.errors import (
     ClientError,
@@ -17,7 +20,8 @@ from turnwire.errors import (
     TooManyRequests,
     WireError,
 )
-from turnwire.server.faults import answer
+from turnwire.server.faults import answer, fault_middleware
+from turnwire.telemetry.metrics import Metrics
 
 
 class Conflict(ClientError):
@@ -61,3 +65,15 @@ def test_a_quote_that_is_no_text() -> None:
     body = answer(InvalidRequest("not 'text/\udc80'")).body
     assert isinstance(body, bytes)
     assert "not 'text/\\udc80'" == json.loads(body)["error"]["message"]
+
+
+async def test_a_path_is_logged_as_it_came() -> None:
+    """A client cannot begin a line of its own in the log."""
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        raise RuntimeError("a fault of ours")
+
+    request = make_mocked_request("GET", "/v1/x%0Afaked%20line")
+    with capture_logs() as lines:
+        answered = await fault_middleware(Metrics())(request, broken)
+    assert (500, ["/v1/x%0Afaked%20line"]) == (answered.status, [line["path"] for line in lines])

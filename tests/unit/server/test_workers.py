@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -47,3 +48,10 @@ def test_sockets() -> None:
     assert [Path("/run/here/0.sock"), Path("/run/here/1.sock")] == [
         workers.socket(index) for index in (0, 1)
     ]
+
+
+def test_orphans() -> None:
+    """A worker whose parent is another process than it was has lost it; one alone needs none."""
+    assert not Workers(0, 2).is_orphan()
+    assert Workers(0, 2, parent=os.getpid()).is_orphan()
+    assert not Workers(0, 1, parent=os.getpid()).is_orphan()

@@ -201,7 +201,7 @@ async def test_forked_workers(tmp_path: Path) -> None:
                 assert "in_progress" == (await request(url, "GET", path))["status"]
             for _ in range(6):
                 assert "cancelled" == (await request(url, "POST", f"{path}/cancel"))["status"]
-    assert {"seal.key", "turnwire.db", "turnwire.toml"} == names_in(tmp_path)
+    assert {"seal.key", "turnwire.db", "turnwire.db.epoch", "turnwire.toml"} == names_in(tmp_path)
 
 
 async def test_killed_with_responses_running(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_killed_with_responses_running(tmp_path: Path) -> None:
         await living.wait()
     async with process(tmp_path, 1) as (_, url):
         assert "cancelled" == (await request(url, "GET", path))["status"]
-    assert {"seal.key", "turnwire.db", "turnwire.toml"} == names_in(tmp_path)
+    assert {"seal.key", "turnwire.db", "turnwire.db.epoch", "turnwire.toml"} == names_in(tmp_path)
 
 
 async def answers(url: str) -> bool:

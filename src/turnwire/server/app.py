@@ -458,7 +458,7 @@ def _fork_workers(config: Config, folder: Path) -> None:
         child = os.fork()
         if child == 0:
             workers = Workers(index, len(listeners), folder)
-            with contextlib.suppress(KeyboardInterrupt):
+            with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
                 uvloop.run(_serve_until_told(config, listener, workers))
             sys.stdout.flush()
             os._exit(0)

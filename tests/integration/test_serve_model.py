@@ -254,6 +254,48 @@ def test_who_waits_for_a_file_can_leave(
             assert [] == [line for line in said if "tiny.gguf" not in line]
 
 
+class _Loading(BaseHTTPRequestHandler):
+    """A llama-server that does not get ready."""
+
+    def do_GET(self) -> None:
+        """As llama-server says it."""
+        self.send_response(503)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_who_waits_for_an_engine_can_leave(tmp_path: Path, workers: int) -> None:
+    """It is said what is waited for, and a server that is told to end does not wait for it."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Loading) as engine:
+        thread = threading.Thread(target=engine.serve_forever)
+        thread.start()
+        config = tmp_path / "turnwire.toml"
+        config.write_text(
+            f'[engine.e]\nkind = "llamacpp"\nurl = "http://127.0.0.1:{engine.server_port}"\n'
+            f'[model.far]\nengine = "e"\ntokenizer = "{random_model()}"\n'
+            f'[server]\nport = 0\nworkers = {workers}\ndata_dir = "{tmp_path}"\n'
+        )
+        with subprocess.Popen(
+            [*COMMAND, "serve", "--config", str(config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            for _ in range(workers):
+                assert "model_loading" in process.stderr.readline()
+            process.send_signal(signal.SIGTERM)
+            assert 0 == process.wait(30)
+            rest = process.stderr.read().splitlines()
+            assert [] == [line for line in rest if "model_loading" not in line]
+        engine.shutdown()
+        thread.join()
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     """One line says what is missing, and nothing listens."""
     with hub() as (place, _):

@@ -15,7 +15,8 @@ HEAD: Final = """\
 # Clients that were seen to work
 
 Written by `make test-clients`, which installs each client as its makers publish it, unmodified,
-and lets it talk to a server while a proxy between them notes what is said.
+and lets it talk to a server while a proxy between them notes what is said. "Tool rounds" are two
+in each turn, of two parallel calls each (one call with Pipecat), all of them carried out.
 [How to point them at your server](../how-to/point-a-client.md).
 
 | client | version | transport | what was seen |

@@ -121,4 +121,5 @@ async def test_codex_on_a_gguf_file(
     usages = [response["usage"] for response in tape.responses]
     uncached = [u["input_tokens"] - u["input_tokens_details"]["cached_tokens"] for u in usages]
     assert computed == sum(uncached)
-    proven("Codex CLI", VERSION, "WebSocket", "the same on a GGUF file in llama.cpp")
+    fact = "on a GGUF file in llama.cpp: a tool round in each of two runs, only what is new"
+    proven("Codex CLI", VERSION, "WebSocket", fact)

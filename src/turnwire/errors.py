@@ -262,7 +262,7 @@ class UpgradeRequired(ClientError):
     status = 426
     default_code = "upgrade_required"
 
-    def __init__(self, message: str, *, offered: bool) -> None:
+    def __init__(self, message: str, *, offered: bool = True) -> None:
         super().__init__(message)
         self.offered = offered
 

@@ -135,7 +135,6 @@ class Socket:
             raise UpgradeRequired(
                 "GET /v1/responses is WebSocket mode: send a handshake of RFC 6455, version 13, or "
                 "POST to this path.",
-                offered=True,
             )
         self.task = asyncio.current_task()
         await self._ws.prepare(request)

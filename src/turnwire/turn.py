@@ -60,7 +60,7 @@ from turnwire.protocol.codec import (
 )
 from turnwire.protocol.compaction import take_trigger
 from turnwire.protocol.events import ResponseFailed
-from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item, Summary
+from turnwire.protocol.items import ConfigurationUpdate, Item, Summary
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
@@ -273,9 +273,7 @@ class Turns:
         if _is_whole(order):
             check = partial(_check_media, model, "input")
             said = await self.resent.read(order.owner, request.input, check, order.nearby)
-            if any(type(item) is CompactionTrigger for item in said.given):
-                said = None
-        if said is not None:
+            compact = said.compact
             parent, before, opened, items = said.parent, said.parent, said.items, said.given
             clock.mark("parse")
             _require_something(order, nothing=parent is None and not items)

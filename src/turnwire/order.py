@@ -54,8 +54,8 @@ class Remembered(Struct, frozen=True, eq=False):
 
     @property
     def num_bytes(self) -> int:
-        """About what it holds in memory: text, and the token ids of the same text."""
-        return 2048 + 2 * self.context.num_chars
+        """About what it holds in memory."""
+        return self.context.num_bytes
 
 
 class Order(Struct, kw_only=True, eq=False):

@@ -27,9 +27,6 @@ from turnwire.context.identity import digest_of
 
 __all__ = ["MIN_VERBATIM_BYTES", "KnownContexts", "Recalled", "Verbatim"]
 
-NODE_BYTES: Final = 2048
-"""About what a link holds beside its text: objects, views, and the engine's notes."""
-
 MIN_VERBATIM_BYTES: Final = 2048
 """Less than this is decoded in the time that looking it up takes."""
 
@@ -141,7 +138,7 @@ class KnownContexts:
             verbatim: The whole input that became it, if nothing in it depends on what else is
                 stored: no references.
         """
-        if 2 * _held_bytes(context.num_chars) > self.max_bytes or not context.num_items:
+        if 2 * context.num_bytes > self.max_bytes or not context.num_items:
             return
         digest = digest_of(context)
         if digest is None:
@@ -174,11 +171,11 @@ class KnownContexts:
                 if known.context is link:
                     break
                 if others == MAX_MISSING:
-                    extra += _held_bytes(link.num_chars)
+                    extra += link.num_bytes
                     break
                 others += 1
                 extra += _own_bytes(link)
-            elif not link.num_items:
+            elif not link.items:  # its digest is that of the link before
                 extra += _own_bytes(link)
             elif len(missing) == MAX_MISSING:
                 return None
@@ -243,13 +240,8 @@ class KnownContexts:
         self.num_bytes -= len(verbatim.data)
 
 
-def _held_bytes(num_chars: int) -> int:
-    """Text, and the token ids of the same text, which take as much."""
-    return NODE_BYTES + 2 * num_chars
-
-
 def _own_bytes(link: Context) -> int:
-    return _held_bytes(link.num_chars - (link.parent.num_chars if link.parent else 0))
+    return link.num_bytes - (link.parent.num_bytes if link.parent else 0)
 
 
 def _digest(link: Context) -> bytes:

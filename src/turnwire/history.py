@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
+from turnwire.context.packing import is_whole, pack, restored, with_past
 from turnwire.context.recent import RecentContexts
 from turnwire.errors import (
     InvalidRequest,
@@ -49,9 +49,8 @@ from turnwire.protocol.items import (
 )
 from turnwire.sealing import Sealer, SealError
 from turnwire.store.base import Store, StoredTurn
-from turnwire.tokens import TokenArray
 
-__all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "unpacked", "with_id"]
+__all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "with_id"]
 
 CONTINUABLE: Final = ("completed", "incomplete")
 INTERRUPTED: Final = "The server was stopped while it worked on this response; send it again."
@@ -75,20 +74,6 @@ Put = Callable[[StoredTurn], Awaitable[bool | None]]
 
 LARGE_CHAIN_BYTES: Final = 262_144
 """Decoding this much takes some milliseconds: a thread does it, other clients go on."""
-
-
-class _Sampled(Struct, frozen=True, array_like=True):
-    """`StoredTurn.tokens`: what continuing a turn token-exactly needs.
-
-    Attributes:
-        whole: Whether everything before the turn is stored too.
-        vocabulary: Fingerprint of the tokenizer.
-        output: Per output item the sampled ids, 4 bytes each, or None.
-    """
-
-    whole: bool
-    vocabulary: str
-    output: list[bytes | None]
 
 
 class History:
@@ -337,13 +322,7 @@ class History:
         alone = with_past and before is not None and before.stored_id is None
         made = after.since(given)
         output = [item for link in made for item in link.items]
-        sampled = _Sampled(
-            whole=_is_whole(given, with_past),
-            vocabulary=next((link.vocabulary for link in made if link.vocabulary), ""),
-            output=[
-                ids.tobytes() if ids is not None else None for link in made for ids in link.sampled
-            ],
-        )
+        links = [*(given.links() if alone else [given]), *made]
         return StoredTurn(
             id=response_id,
             owner=owner,
@@ -352,7 +331,7 @@ class History:
             response=response,
             items=self._at_rest(owner, given.all_items() if alone else given.items),
             output=self._at_rest(owner, output),
-            tokens=msgspec.msgpack.encode(sampled),
+            tokens=pack(links, whole=_is_whole(given, with_past)),
         )
 
     async def _put(self, put: Put, turn: StoredTurn, given: Context) -> bool | None:
@@ -361,23 +340,17 @@ class History:
         except ParentNotKept:
             # The parent was deleted long ago and lives in memory only: this turn keeps it all.
             everything = self._at_rest(turn.owner, given.all_items())
-            return await put(structs.replace(turn, parent=None, items=everything))
+            tokens = with_past(turn.tokens, given.links()[:-1])
+            return await put(structs.replace(turn, parent=None, items=everything, tokens=tokens))
 
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
     ) -> Context:
-        sampled = msgspec.msgpack.decode(turn.tokens, type=_Sampled)
-        if not sampled.whole:
+        if not is_whole(turn.tokens):
             raise PreviousResponseNotFound(wanted)
-        context = Context(parent, self.from_store(owner, turn.items))
-        output = self.from_store(owner, turn.output)
-        if output:
-            context = Context(
-                context,
-                output,
-                sampled=[unpacked(ids) for ids in sampled.output],
-                vocabulary=sampled.vocabulary,
-            )
+        # A turn that was begun upon a parent that is gone holds its past too, and ended without.
+        items = [*self.from_store(owner, turn.items), *self.from_store(owner, turn.output)]
+        context = restored(parent, items, turn.tokens)
         context.stored_id = turn.id
         return context
 
@@ -456,15 +429,6 @@ def with_id(item: Item, item_id: str) -> Item:
 def _is_whole(given: Context, with_past: bool) -> bool:
     """Whether everything before a turn is stored, or stored with it."""
     return with_past or given.parent is None or given.parent.stored_id is not None
-
-
-def unpacked(packed: bytes | None) -> TokenArray | None:
-    """Token ids from 4 bytes each; None stays None."""
-    if packed is None:
-        return None
-    ids: TokenArray = array("I")
-    ids.frombytes(packed)
-    return ids
 
 
 def _by_id(

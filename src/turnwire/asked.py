@@ -26,7 +26,7 @@ from turnwire.models.takes import check_taken
 from turnwire.order import Order
 from turnwire.protocol.codec import decode_items, decode_tool_choice, decode_tools
 from turnwire.protocol.compaction import take_trigger
-from turnwire.protocol.items import CompactionTrigger, ConfigurationUpdate, Item
+from turnwire.protocol.items import ConfigurationUpdate, Item
 from turnwire.protocol.media import check_media, media_in
 from turnwire.protocol.requests import ABSENT, CreateResponse, JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet, join
@@ -193,12 +193,15 @@ class Asking:
             return None
         check = partial(_check_media, model, "input")
         said = await self._resent.read(order.owner, request.input, check, order.nearby)
-        if any(type(item) is CompactionTrigger for item in said.given):
-            return None
         order.clock.mark("parse")
         _require_something(order, nothing=said.parent is None and not said.given)
         return _Past(
-            parent=said.parent, before=said.parent, items=said.items, given=said.given, said=said
+            parent=said.parent,
+            before=said.parent,
+            items=said.items,
+            given=said.given,
+            said=said,
+            compact=said.compact,
         )
 
     async def _continued(self, order: Order, model: Model) -> _Past:

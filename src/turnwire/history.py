@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
 import msgspec
-from msgspec import Raw, Struct, structs
+from msgspec import Raw, structs
 
 from turnwire.context.chain import Context
+from turnwire.context.packing import is_whole, pack, restored, with_past
 from turnwire.context.recent import Kept, RecentContexts
 from turnwire.errors import (
     InvalidRequest,
@@ -50,9 +50,8 @@ from turnwire.protocol.items import (
 )
 from turnwire.sealing import SEALED, Sealer, SealError
 from turnwire.store.base import Store, StoredTurn
-from turnwire.tokens import TokenArray
 
-__all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "unpacked", "with_id"]
+__all__ = ["LARGE_CHAIN_BYTES", "History", "Put", "fresh_id", "with_id"]
 
 CONTINUABLE: Final = ("completed", "incomplete")
 INTERRUPTED: Final = "The server was stopped while it worked on this response; send it again."
@@ -76,20 +75,6 @@ Put = Callable[[StoredTurn], Awaitable[bool | None]]
 
 LARGE_CHAIN_BYTES: Final = 262_144
 """Decoding this much takes some milliseconds: a thread does it, other clients go on."""
-
-
-class _Sampled(Struct, frozen=True, array_like=True):
-    """`StoredTurn.tokens`: what continuing a turn token-exactly needs.
-
-    Attributes:
-        whole: Whether everything before the turn is stored too.
-        vocabulary: Fingerprint of the tokenizer.
-        output: Per output item the sampled ids, 4 bytes each, or None.
-    """
-
-    whole: bool
-    vocabulary: str
-    output: list[bytes | None]
 
 
 class History:
@@ -350,13 +335,7 @@ class History:
         brought = given.all_items() if alone else given.items
         made = after.since(given)
         output = [item for link in made for item in link.items]
-        sampled = _Sampled(
-            whole=_is_whole(given, with_past),
-            vocabulary=next((link.vocabulary for link in made if link.vocabulary), ""),
-            output=[
-                ids.tobytes() if ids is not None else None for link in made for ids in link.sampled
-            ],
-        )
+        links = [*(given.links() if alone else [given]), *made]
         return StoredTurn(
             id=response_id,
             owner=owner,
@@ -366,7 +345,7 @@ class History:
             items=self._at_rest(owner, brought),
             output=self._at_rest(owner, output),
             tokens=self.tokens_to_store(
-                owner, [*brought, *output], msgspec.msgpack.encode(sampled)
+                owner, [*brought, *output], pack(links, whole=_is_whole(given, with_past))
             ),
         )
 
@@ -375,8 +354,12 @@ class History:
             return await put(turn)
         except ParentNotKept:
             # The parent was deleted long ago and lives in memory only: this turn keeps it all.
-            everything = self._at_rest(turn.owner, given.all_items())
-            return await put(structs.replace(turn, parent=None, items=everything))
+            owner, brought = turn.owner, given.all_items()
+            said = [*brought, *self.from_store(owner, turn.output)]
+            packed = with_past(self.tokens_from_store(owner, turn.tokens), given.links()[:-1])
+            tokens = self.tokens_to_store(owner, said, packed)
+            items = self._at_rest(owner, brought)
+            return await put(structs.replace(turn, parent=None, items=items, tokens=tokens))
 
     def _restore(
         self, owner: str, parent: Context | None, turn: StoredTurn, wanted: str
@@ -386,17 +369,10 @@ class History:
             items, output = (self.from_store(owner, one) for one in (turn.items, turn.output))
         except SealError as lost:
             raise PreviousResponseNotFound(wanted, sealed=True) from lost
-        sampled = msgspec.msgpack.decode(tokens, type=_Sampled)
-        if not sampled.whole:
+        if not is_whole(tokens):
             raise PreviousResponseNotFound(wanted)
-        context = Context(parent, items)
-        if output:
-            context = Context(
-                context,
-                output,
-                sampled=[unpacked(ids) for ids in sampled.output],
-                vocabulary=sampled.vocabulary,
-            )
+        # A turn that was begun upon a parent that is gone holds its past too, and ended without.
+        context = restored(parent, [*items, *output], tokens)
         context.stored_id = turn.id
         return context
 
@@ -503,15 +479,6 @@ def with_id(item: Item, item_id: str) -> Item:
 def _is_whole(given: Context, with_past: bool) -> bool:
     """Whether everything before a turn is stored, or stored with it."""
     return with_past or given.parent is None or given.parent.stored_id is not None
-
-
-def unpacked(packed: bytes | None) -> TokenArray | None:
-    """Token ids from 4 bytes each; None stays None."""
-    if packed is None:
-        return None
-    ids: TokenArray = array("I")
-    ids.frombytes(packed)
-    return ids
 
 
 def _by_id(

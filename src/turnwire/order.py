@@ -8,7 +8,6 @@ from typing import Protocol
 from msgspec import Raw, Struct
 
 from turnwire.context.chain import Context
-from turnwire.context.weights import held_bytes
 from turnwire.errors import WireError
 from turnwire.protocol.events import ErrorEvent, Event
 from turnwire.protocol.requests import CreateResponse
@@ -57,7 +56,7 @@ class Remembered(Struct, frozen=True, eq=False):
     @property
     def num_bytes(self) -> int:
         """About what it holds in memory."""
-        return held_bytes(self.context.num_chars)
+        return self.context.num_bytes
 
 
 class Order(Struct, kw_only=True, eq=False):

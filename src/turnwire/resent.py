@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import is_
 from typing import Final, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from turnwire.context.chain import Context, chars_of
 from turnwire.context.identity import digest_of, trail
@@ -27,6 +27,7 @@ from turnwire.context.known import MIN_VERBATIM_BYTES, KnownContexts, Recalled, 
 from turnwire.errors import WireError
 from turnwire.history import LARGE_CHAIN_BYTES, History
 from turnwire.protocol.codec import MAX_ITEMS, decode_items
+from turnwire.protocol.compaction import take_trigger
 from turnwire.protocol.items import (
     AdditionalTools,
     Compaction,
@@ -69,8 +70,9 @@ class Said(Struct, frozen=True, eq=False):
         outcome: How much was known.
         digest: Of all of it.
         num_new_chars: Of `items`.
-        verbatim: The input, to be recognised when it comes again; None if it is small, or
-            refers to what is stored elsewhere.
+        verbatim: The input, to be recognised when it comes again; None if it is small, refers to
+            what is stored elsewhere, or ends with what is no part of the conversation.
+        compact: Whether it ends with a `compaction_trigger`, which is not among the items.
     """
 
     parent: Context | None
@@ -80,6 +82,7 @@ class Said(Struct, frozen=True, eq=False):
     digest: bytes | None
     num_new_chars: int
     verbatim: Verbatim | None
+    compact: bool = False
 
 
 class Resent:
@@ -115,15 +118,16 @@ class Resent:
                 said = None  # the same comes of reading all, and names the right places
             if said is not None:
                 return said
-        items = decode_items(raw)
+        items, compact = take_trigger(decode_items(raw))
         stored = await self._history.referred(owner, items)
         opened = self._history.open_items(owner, None, items, stored, nearby)
         if check is not None:
             check(None, opened)
         refers = any(type(item) is ItemReference for item in items)
-        verbatim = None if refers else _verbatim(data, len(items))
+        verbatim = None if refers or compact else _verbatim(data, len(items))
         num_bytes = memoryview(raw).nbytes
-        return await self._known_part(owner, None, opened, items, num_bytes, verbatim)
+        said = await self._known_part(owner, None, opened, items, num_bytes, verbatim)
+        return structs.replace(said, compact=compact)
 
     def learn(self, owner: str, context: Context, said: Said | None = None) -> None:
         """Remember a context that was rendered, and all before it.

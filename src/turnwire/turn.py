@@ -217,7 +217,8 @@ class Turns:
         self.metrics.context_rendered(report.mode, reason, report.num_tokenised)
         if said is not None:
             self.resent.learn(order.owner, prepared.context, said)
-            num_kept = prepared.num_prompt_tokens - report.num_tokenised
+            # What was left out of the prompt may have been tokenised all the same.
+            num_kept = max(0, prepared.num_prompt_tokens - report.num_tokenised)
             self.metrics.history_resent(said.outcome, num_kept if resent else 0)
         if tools is not order.tools:
             for kind in tools.left_out:

@@ -127,6 +127,25 @@ async def test_a_chain_comes_back_whole_with_its_sampled_ids() -> None:
     )
 
 
+def sampled_of(context: Context) -> list[tuple[str, TokenArray | None, list[TokenArray | None]]]:
+    """What was sampled for each link, behind what, and in which vocabulary."""
+    return [(link.vocabulary, link.opening, list(link.sampled)) for link in context.links()]
+
+
+async def test_a_turn_that_is_stored_with_its_past_keeps_what_was_sampled_then() -> None:
+    """A conversation of store:false that is sent again to be stored comes back token by token."""
+    store = MemoryStore(100)
+    one = Context(None, [user("a")])
+    ids = [token_array([1, 2])]
+    two = Context(one, [assistant("b")], sampled=ids, opening=token_array([9]), vocabulary="v")
+    three = Context(two, [user("c"), assistant("d")])
+    given = Context(three, [user("e")])
+    await history(store).keep("me", "r1", given, given, response(), 1, with_past=True)
+    found = await history(store).find("me", "r1")
+    assert content(given) == content(found)
+    assert sampled_of(given) == sampled_of(found)
+
+
 async def test_reasoning_is_sealed_at_rest() -> None:
     """The store never sees the text of a thought, nor the ids that spell it."""
     store = MemoryStore(100)
@@ -306,11 +325,14 @@ async def test_a_deleted_response_is_gone_and_its_children_go_on() -> None:
 
 async def test_a_parent_that_the_store_lost_is_kept_by_its_child() -> None:
     """A turn that continues what only memory remembers is stored with its whole past."""
-    one = await keep(history(), "r1", None, [user("a")], [assistant("b")])
+    ids = [token_array([1, 2])]
+    one = await keep(history(), "r1", None, [user("a")], [assistant("b")], sampled=ids)
     elsewhere = history()
-    two = await keep(elsewhere, "r2", one, [user("c")], [assistant("d")])
+    two = await keep(elsewhere, "r2", one, [user("c")], [assistant("d")], sampled=ids)
     fresh = History(elsewhere.store, Sealer([KEY]), RecentContexts())
-    assert content(two) == content(await fresh.find("me", "r2"))
+    found = await fresh.find("me", "r2")
+    assert content(two) == content(found)
+    assert sampled_of(two) == sampled_of(found)
 
 
 async def test_another_owner_sees_nothing() -> None:
@@ -452,9 +474,9 @@ async def test_a_compaction_comes_back_opened() -> None:
     assert turn is not None
     assert b"secret" not in turn.output
     found = await history(store).find("me", "r1")
-    assert [item, assistant("b")] == list(found.items)
-    assert ([None, token_array([7])], "v") == (list(found.sampled), found.vocabulary)
-    assert found.start is found
+    assert [item, assistant("b")] == found.all_items()[1:]
+    assert sampled_of(after) == sampled_of(found)
+    assert found.start is found.parent
 
 
 def test_a_compaction_opens_for_its_owner() -> None:

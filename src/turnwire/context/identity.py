@@ -7,12 +7,12 @@ equal exactly when a model must not tell them apart:
 
     message      role, phase, its parts in order; text is text, whichever part type carries it
     call         call_id, name, namespace, arguments or input, whether it is async, whether it
-                 was cut; arguments that are JSON are compared without the whitespace between
-                 their signs, because clients parse and print them again
+                 was cut; of arguments that are JSON neither the whitespace between the signs
+                 counts nor how strings are escaped, because clients parse and print them again
     output       call_id, its text or parts, name and namespace
     reasoning    its text, or where there is none its summary; what is still sealed, as it is
     compaction   what was sealed
-    other items  every byte
+    other items  every field but the id
 
 Not part of it: item ids, statuses other than a cut call's, annotations, logprobs, and cache
 breakpoints. `call_id` is, because outputs that come later name it.
@@ -23,15 +23,18 @@ can at most deceive himself: it is only ever looked up among the conversations o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
 import msgspec
+from msgspec import structs
 from msgspec.msgpack import Encoder
 
 from turnwire.context.chain import Context
 from turnwire.context.pairing import calls_of
+from turnwire.protocol.codec import encode_item, opaque_text
 from turnwire.protocol.items import (
     AdditionalTools,
     Compaction,
@@ -117,9 +120,9 @@ def digest_of(context: Context) -> bytes | None:
     while link is not None and link.digest is None:
         links.append(link)
         link = link.parent
+        if context.num_chars - (link.num_chars if link else 0) > MAX_UNHASHED_CHARS:
+            return None  # and nobody walks further back, however long the conversation is
     digest = link.digest if link is not None else None
-    if links and context.num_chars - (link.num_chars if link else 0) > MAX_UNHASHED_CHARS:
-        return None
     digest = digest or ROOT
     for link in reversed(links):
         for item in link.items:
@@ -134,7 +137,7 @@ def _essence(item: Item) -> object:
         case Message():
             return ("m", item.role, item.phase, [_part(part) for part in item.content])
         case FunctionCall():
-            return ("c", *_call(item), _compact(item.arguments))
+            return ("c", *_call(item), _canonical(item.arguments))
         case CustomToolCall():
             return ("x", *_call(item), item.input)
         case FunctionCallOutput():
@@ -148,17 +151,15 @@ def _essence(item: Item) -> object:
                 text = ("s", "\n\n".join([part.text for part in item.summary]))
             return ("r", *text, item.encrypted_content)
         case ConfigurationUpdate():
-            return ("u", item.reasoning, item.text)
+            return ("u", encode_item(structs.replace(item, id=None)))
         case AdditionalTools():
-            return ("a", item.raw)
+            return ("a", opaque_text(item))
         case Compaction():
             return ("z", item.encrypted_content)
         case OpaqueItem():
-            return ("?", item.raw)
-        case ItemReference():
-            raise AssertionError("references are resolved before a conversation is made")
-        case CompactionTrigger():
-            return ("g",)  # never behind it: a conversation that holds one is not looked up
+            return ("?", opaque_text(item))
+        case ItemReference() | CompactionTrigger():
+            raise AssertionError("what is no part of a conversation is taken out before")
 
 
 def _call(item: FunctionCall | CustomToolCall) -> tuple[object, ...]:
@@ -183,9 +184,23 @@ def _part(part: ContentPart) -> object:
             return ("r", part.refusal)
 
 
-def _compact(arguments: str) -> str:
-    """JSON without the whitespace between its signs; other text as it is."""
+_STRING: Final = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+
+
+def _canonical(arguments: str) -> str:
+    """JSON without whitespace between its signs and needless escapes; other text as it is."""
     try:
-        return msgspec.json.format(arguments, indent=-1)
+        compact = msgspec.json.format(arguments, indent=-1)
+        # Printers agree on the other escapes.
+        if "\\u" in compact or "\\/" in compact:
+            return _STRING.sub(_unescaped, compact)
+        return compact
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return arguments
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    text = found.group()
+    if "\\" not in text:
+        return text
+    return msgspec.json.encode(msgspec.json.decode(text)).decode()

@@ -24,7 +24,6 @@ from msgspec import Struct
 
 from turnwire.context.chain import Context
 from turnwire.context.identity import digest_of
-from turnwire.context.weights import held_bytes
 
 __all__ = ["MIN_VERBATIM_BYTES", "KnownContexts", "Recalled", "Verbatim"]
 
@@ -139,7 +138,7 @@ class KnownContexts:
             verbatim: The whole input that became it, if nothing in it depends on what else is
                 stored: no references.
         """
-        if 2 * held_bytes(context.num_chars) > self.max_bytes or not context.num_items:
+        if 2 * context.num_bytes > self.max_bytes or not context.num_items:
             return
         digest = digest_of(context)
         if digest is None:
@@ -172,11 +171,11 @@ class KnownContexts:
                 if known.context is link:
                     break
                 if others == MAX_MISSING:
-                    extra += held_bytes(link.num_chars)
+                    extra += link.num_bytes
                     break
                 others += 1
                 extra += _own_bytes(link)
-            elif not link.num_items:
+            elif not link.items:  # its digest is that of the link before
                 extra += _own_bytes(link)
             elif len(missing) == MAX_MISSING:
                 return None
@@ -242,7 +241,7 @@ class KnownContexts:
 
 
 def _own_bytes(link: Context) -> int:
-    return held_bytes(link.num_chars - (link.parent.num_chars if link.parent else 0))
+    return link.num_bytes - (link.parent.num_bytes if link.parent else 0)
 
 
 def _digest(link: Context) -> bytes:

@@ -9,15 +9,7 @@ from msgspec import Struct
 
 from turnwire.context.chain import Context
 
-__all__ = ["LINK_BYTES", "Weights", "held_bytes"]
-
-LINK_BYTES = 2048
-"""About what a link holds beside its text: objects, views, and the engine's notes."""
-
-
-def held_bytes(num_chars: int) -> int:
-    """About what a link of so much text holds: the text, and token ids, which take as much."""
-    return LINK_BYTES + 2 * num_chars
+__all__ = ["Weights"]
 
 
 class _Held(Struct, eq=False):
@@ -44,8 +36,8 @@ class Weights:
             if held is not None:
                 held.num_holders += 1
                 return  # who holds it holds all before it
-            before = link.parent.num_chars if link.parent is not None else 0
-            held = self._links[link] = _Held(held_bytes(link.num_chars - before), 1)
+            before = link.parent.num_bytes if link.parent is not None else 0
+            held = self._links[link] = _Held(link.num_bytes - before, 1)
             self.num_bytes += held.num_bytes
             link = link.parent
 

@@ -256,7 +256,9 @@ def _instructs(item: Item) -> bool:
     return isinstance(item, Message) and item.role in ("system", "developer")
 
 
-def cuts(window: Sequence[Seen], pinned: int) -> list[tuple[int, int]]:
+def cuts(
+    window: Sequence[Seen], pinned: int, *, before_users: bool = False
+) -> list[tuple[int, int]]:
     """The places where what comes before may be left out, in order.
 
     Whether it may depends on nothing behind a place, so that a place stays one.
@@ -264,6 +266,7 @@ def cuts(window: Sequence[Seen], pinned: int) -> list[tuple[int, int]]:
     Args:
         window: What is seen of each link.
         pinned: How many of the first items stay in any case.
+        before_users: Only those where a user speaks next.
 
     Returns:
         The index of a link and that of an item in it; an item is left behind every place.
@@ -273,7 +276,7 @@ def cuts(window: Sequence[Seen], pinned: int) -> list[tuple[int, int]]:
     number = 0
     for at, one in enumerate(window):
         for place, (item, answer) in enumerate(zip(one.items, one.answers, strict=True)):
-            if number > pinned and not parted:
+            if number > pinned and not parted and (_is_users(item) or not before_users):
                 places.append((at, place))
             number += 1
             if answer is not None:
@@ -281,6 +284,10 @@ def cuts(window: Sequence[Seen], pinned: int) -> list[tuple[int, int]]:
             elif isinstance(item, FunctionCall | CustomToolCall) and not is_optional(item):
                 parted.add(item.call_id)
     return places
+
+
+def _is_users(item: Item) -> bool:
+    return isinstance(item, Message) and item.role == "user"
 
 
 def pending(window: Sequence[Seen], at: int, place: int) -> Seen:

@@ -25,7 +25,7 @@ from msgspec import Struct
 from turnwire.context.chain import Context
 from turnwire.context.recent import Recent
 from turnwire.conversations.arrivals import admitted, given_ids
-from turnwire.conversations.links import Placed, extend, pack, repeats, unpack, without
+from turnwire.conversations.links import Placed, extend, pack, placed_of, repeats, unpack, without
 from turnwire.conversations.locks import Locks
 from turnwire.errors import InvalidRequest, ItemIdTaken, NotFound, SealError
 from turnwire.history import LARGE_CHAIN_BYTES, History
@@ -401,11 +401,7 @@ class Conversations:
         base = talk.base
         leading = {item.id for item in talk.leading}
         brought = [Placed(item) for item in given.items if item.id not in leading]
-        brought += [
-            Placed(item, link.vocabulary, sampled)
-            for link in after.since(given)
-            for item, sampled in zip(link.items, link.sampled, strict=True)
-        ]
+        brought += [placed for link in after.since(given) for placed in placed_of(link)]
         kept = [self._at_rest(owner, placed) for placed in brought]
         self._known.drop(owner, base.id)
         if await self.store.append_turn(base, kept, turn, begun=begun):
@@ -418,7 +414,7 @@ class Conversations:
         item = self._history.to_store(owner, placed.item)
         if item.id is None:
             raise AssertionError("items get their ids when they are admitted")
-        tokens = pack(placed.vocabulary, placed.sampled)
+        tokens = pack(placed)
         tokens = self._history.tokens_to_store(owner, [item], tokens) if tokens else tokens
         return ConversationItem(id=item.id, body=encode_item(item), tokens=tokens)
 

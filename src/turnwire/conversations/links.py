@@ -1,26 +1,26 @@
 """Items of a conversation to links of a context, and back.
 
-A response leaves the ids that the model sampled with the items it brings. When the conversation
-is read again they are put on the links, so that the next turn sees the tokens that a process
-which never forgot would show. Where the cuts between links lie does not matter: "any partition
-of them gives the same ids" (`rendering.chatml`).
+A response leaves the ids that the model sampled with the items it brings, and with the first of
+them the opening in front. When the conversation is read again they are put on the links, so that
+the next turn sees the tokens that a process which never forgot would show. Where the cuts between
+other links lie does not matter: "any partition of the items gives the same prompt"
+(`rendering.base`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 
 import msgspec
 from msgspec import Struct
 
 from turnwire.context.chain import Context
+from turnwire.context.packing import packed, unpacked
 from turnwire.errors import InvalidRequest
-from turnwire.history import unpacked
 from turnwire.protocol.items import CustomToolCall, FunctionCall, Item
 from turnwire.tokens import TokenArray
 
-__all__ = ["Placed", "extend", "pack", "repeats", "unpack", "without"]
+__all__ = ["Placed", "extend", "pack", "placed_of", "repeats", "unpack", "without"]
 
 
 class _Sampled(Struct, frozen=True, array_like=True):
@@ -29,10 +29,12 @@ class _Sampled(Struct, frozen=True, array_like=True):
     Attributes:
         vocabulary: Fingerprint of the tokenizer.
         ids: 4 bytes each, or None where there are none to keep.
+        opening: In front of the first item of a response, likewise.
     """
 
     vocabulary: str
     ids: bytes | None
+    opening: bytes | None = None
 
 
 class Placed(Struct, frozen=True):
@@ -40,22 +42,23 @@ class Placed(Struct, frozen=True):
 
     Attributes:
         item: The item; reasoning with its text.
-        vocabulary: Fingerprint of the tokenizer that `sampled` belongs to, or "".
+        vocabulary: Fingerprint of the tokenizer that the ids belong to, or "".
         sampled: The ids as the model sampled them, or None.
+        opening: The ids in front of the first item of a response, or None.
     """
 
     item: Item
     vocabulary: str = ""
     sampled: TokenArray | None = None
+    opening: TokenArray | None = None
 
 
-def pack(vocabulary: str, sampled: TokenArray | None) -> bytes:
-    """What the store keeps of an item's sampled ids."""
-    if not vocabulary:
+def pack(placed: Placed) -> bytes:
+    """What the store keeps beside an item."""
+    if not placed.vocabulary:
         return b""
-    return msgspec.msgpack.encode(
-        _Sampled(vocabulary, None if sampled is None else sampled.tobytes())
-    )
+    ids, opening = packed(placed.sampled), packed(placed.opening)
+    return msgspec.msgpack.encode(_Sampled(placed.vocabulary, ids, opening))
 
 
 def unpack(item: Item, tokens: bytes) -> Placed:
@@ -63,7 +66,7 @@ def unpack(item: Item, tokens: bytes) -> Placed:
     if not tokens:
         return Placed(item)
     kept = msgspec.msgpack.decode(tokens, type=_Sampled)
-    return Placed(item, kept.vocabulary, unpacked(kept.ids))
+    return Placed(item, kept.vocabulary, unpacked(kept.ids), unpacked(kept.opening))
 
 
 def repeats(context: Context | None, items: Iterable[Item]) -> list[bool]:
@@ -81,26 +84,37 @@ def repeats(context: Context | None, items: Iterable[Item]) -> list[bool]:
 
 
 def extend(context: Context | None, items: Sequence[Placed]) -> Context | None:
-    """Extend a context, which may be None for none, by items: a link per run of one vocabulary.
+    """Extend a context, which may be None for none, by items: a link for each response.
+
+    What is between two responses is one link, too.
 
     Raises:
         InvalidRequest: calls and outputs do not pair, after additions or deletions by hand.
     """
     again = repeats(context, [placed.item for placed in items])
     fresh = [placed for placed, repeated in zip(items, again, strict=True) if not repeated]
-    for vocabulary, run in groupby(fresh, key=lambda placed: placed.vocabulary):
-        together = list(run)
+    for together in _runs(fresh):
         try:
             context = Context(
                 context,
                 [placed.item for placed in together],
                 sampled=[placed.sampled for placed in together],
-                vocabulary=vocabulary,
+                opening=together[0].opening,
+                vocabulary=together[0].vocabulary,
             )
         except InvalidRequest as error:
             error.param = "conversation"
             raise
     return context
+
+
+def _runs(items: Iterable[Placed]) -> list[list[Placed]]:
+    runs: list[list[Placed]] = []
+    for placed in items:
+        if not runs or placed.opening is not None or placed.vocabulary != runs[-1][0].vocabulary:
+            runs.append([])
+        runs[-1].append(placed)
+    return runs
 
 
 def without(context: Context, item_id: str) -> Context | None:
@@ -118,10 +132,10 @@ def without(context: Context, item_id: str) -> Context | None:
             continue
         if isinstance(link.items[place], FunctionCall | CustomToolCall):
             return None  # the same call may follow, and was left out because of this one
-        left = _placed(link)
+        left = placed_of(link)
         del left[place]
         for one in reversed(later):
-            left += _placed(one)
+            left += placed_of(one)
         try:
             return extend(link.parent, left)
         except InvalidRequest:
@@ -129,8 +143,9 @@ def without(context: Context, item_id: str) -> Context | None:
     return context
 
 
-def _placed(link: Context) -> list[Placed]:
+def placed_of(link: Context) -> list[Placed]:
+    """The items of a link, with what was sampled for them."""
     return [
-        Placed(item, link.vocabulary, sampled)
-        for item, sampled in zip(link.items, link.sampled, strict=True)
+        Placed(item, link.vocabulary, sampled, None if place else link.opening)
+        for place, (item, sampled) in enumerate(zip(link.items, link.sampled, strict=True))
     ]

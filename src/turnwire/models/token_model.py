@@ -46,7 +46,7 @@ from turnwire.parts import Finished, ItemFinished, Part
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import JsonSchemaFormat, PlainTextFormat
 from turnwire.protocol.tools import ToolSet
-from turnwire.rendering.base import Label, Rendered, Template
+from turnwire.rendering.base import Label, Rendered, Spoken, Template
 from turnwire.rendering.logprobs import ScoredParser
 from turnwire.tokens import EMPTY, TokenArray, Tokens, token_array
 
@@ -303,6 +303,7 @@ class TokenModel:
             view.preamble.turn,
             self._part,
             self._segment,
+            before_users=self.renderer.user_first,
         )
         if cut is None:
             return view, False
@@ -349,24 +350,27 @@ class TokenModel:
             rendered.turn,
         )
 
-    def _render(
-        self, chain: Sequence[Context], turn: Any, opening: TokenArray | None = None
-    ) -> Rendered:
+    def _render(self, chain: Sequence[Context], turn: Any, *, live: bool = False) -> Rendered:
         items: list[Item] = []
         labels: list[Label | None] = []
         sampled: list[TokenArray | None] = []
+        spoken: list[Spoken] = []
         for link in chain:
             found = seen(link)
             ours = link.vocabulary == self.renderer.fingerprint
+            if ours and (said := link.spoken()) is not None:
+                spoken.append(Spoken(len(items), len(items) + len(found.items), said))
             items += found.items
             labels += [(call.name, call.ordinal) if call else None for call in found.answers]
             sampled += found.sampled if ours else (None,) * len(found.items)
-        return self.renderer.extend(turn, items, labels, sampled, opening)
+        return self.renderer.extend(turn, items, labels, sampled, spoken, live=live)
 
     def _part(
         self, link: Context, found: Seen, turn: Any, begin: int = 0, end: int | None = None
     ) -> Rendered:
         """Render what is seen of a link, or some items of that."""
+        if begin == 0 and end is None and found.items is link.items:
+            return self._render([link], turn)
         part = slice(begin, end)
         items = found.items[part]
         ours = link.vocabulary == self.renderer.fingerprint
@@ -528,17 +532,21 @@ class PreparedTokens:
         if not output:
             return self.context
         context = Context(
-            self.context, output, sampled=self._sampled, vocabulary=renderer.fingerprint
+            self.context,
+            output,
+            sampled=self._sampled,
+            opening=self._opening,
+            vocabulary=renderer.fingerprint,
         )
-        opening, before, cut = self._opening, self._view, self._view.cut
+        before, cut = self._view, self._view.cut
         render = self._model._render
-        rendered = render([context], before.turn, opening if cut is None else None)
+        rendered = render([context], before.turn, live=cut is None)
         view = self._model._viewed(rendered, before.turn, before.tokens, before.preamble)
         if cut is None:
             tokens, goes_on = self._said(before.tokens, rendered)
             view = structs.replace(view, tokens=tokens, goes_on=goes_on)
         else:
-            shown = render([context], cut.turn, opening)
+            shown = render([context], cut.turn, live=True)
             tokens, _ = self._said(cut.tokens, shown)
             view = structs.replace(view, cut=structs.replace(cut, tokens=tokens, turn=shown.turn))
         context.view = view

@@ -76,6 +76,8 @@ def truncate(
     start: Any,
     render: Render,
     segment: Segment,
+    *,
+    before_users: bool = False,
 ) -> Cut | None:
     """Leave out items of a conversation so that it fits.
 
@@ -89,6 +91,7 @@ def truncate(
         start: The turn that a conversation begins at.
         render: Renders part of a link.
         segment: Gives a whole link.
+        before_users: Whether what is left has to begin with a user's message.
 
     Returns:
         None if it fits, or if nothing may be left out that would help.
@@ -109,9 +112,11 @@ def truncate(
         sizes.append(_size(added))
         turns.append(added.turn)
     offsets = list(accumulate(sizes, initial=0))
+    places = cuts(shown, num_pinned(chain[0], shown), before_users=before_users)
     stays = len(pinned)
     for _ in range(MAX_TRIES):
         found = _choose(
+            places,
             chain,
             offsets,
             turns,
@@ -123,7 +128,13 @@ def truncate(
         if found is None:
             return None
         at, place, enough = found
-        calls = render(chain[0], pending(shown, at, place), behind, 0, None)
+        needed = pending(shown, at, place)
+        # Nothing is nothing: some templates take no conversation without a message.
+        calls = (
+            render(chain[0], needed, behind, 0, None)
+            if needed.items
+            else Rendered(token_array(), behind, 0)
+        )
         if len(pinned) + _size(calls) <= stays:
             break
         stays = len(pinned) + _size(calls)  # so much more has to go
@@ -159,6 +170,7 @@ def _pinned(
 
 
 def _choose(
+    places: Sequence[tuple[int, int]],
     chain: Sequence[Context],
     offsets: Sequence[int],
     turns: Sequence[Any],
@@ -171,6 +183,7 @@ def _choose(
     """The first place that leaves out the best amount; else the last, if that is the least.
 
     Args:
+        places: Where it may be cut, in order.
         chain: The links of the window.
         offsets: Where each link begins in the conversation's tokens, and where the last one ends.
         turns: State of the template in front of each link.
@@ -183,7 +196,6 @@ def _choose(
         The index of a link, that of an item in it, and whether it is the best; None if nothing
         helps.
     """
-    places = cuts(shown, num_pinned(chain[0], shown))
     inside, start, offset, turn = -1, 0, 0, turns[0]
     for at, place in places:
         if offsets[at + 1] < wanted.best:

@@ -15,7 +15,13 @@ from turnwire.protocol.event_codec import (
     event_type,
     sse_prefix,
 )
-from turnwire.protocol.item_codec import MAX_ITEMS, decode_items, encode_item, encode_part
+from turnwire.protocol.item_codec import (
+    MAX_ITEMS,
+    decode_items,
+    encode_item,
+    encode_part,
+    opaque_text,
+)
 from turnwire.protocol.request_codec import decode_create, decode_frame
 from turnwire.protocol.tool_codec import decode_tool_choice, decode_tools
 
@@ -35,5 +41,6 @@ __all__ = [
     "error_body",
     "error_event",
     "event_type",
+    "opaque_text",
     "sse_prefix",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from msgspec import Meta, Raw, Struct, structs
-from msgspec.json import Encoder
+from msgspec.json import Decoder, Encoder, format
 
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
@@ -50,7 +50,7 @@ from turnwire.protocol.requests import ABSENT, JsonSchemaFormat
 from turnwire.protocol.tool_codec import decode_tools, single_line
 from turnwire.protocol.validation import FAULTS, CheckedDecoder
 
-__all__ = ["MAX_ITEMS", "decode_items", "encode_item", "encode_part"]
+__all__ = ["MAX_ITEMS", "decode_items", "encode_item", "encode_part", "opaque_text"]
 
 
 class _WireText(Struct, tag="output_text", tag_field="type", kw_only=True):
@@ -140,6 +140,7 @@ _TYPED: Final[dict[str, CheckedDecoder[Any]]] = {
     "configuration_update": CheckedDecoder[ConfigurationUpdate](ConfigurationUpdate),
 }
 _TOOLS: Final = CheckedDecoder[_WireTools](_WireTools)
+_FIELDS: Final = Decoder(dict[str, Raw])
 _ENCODER: Final = Encoder()
 
 
@@ -173,6 +174,21 @@ def encode_item(item: Item) -> bytes:
     if type(item) is Compaction and item.opened is not None:
         item = structs.replace(item, opened=None)
     return _ENCODER.encode(item)
+
+
+def opaque_text(item: OpaqueItem | AdditionalTools) -> str:
+    """Return what an item that was not taken apart says: its JSON without its id, on one line.
+
+    Its id only tells it from other items: a conversation gives every item one, and clients leave
+    it out, or print the JSON again.
+    """
+    fields = _FIELDS.decode(item.raw)
+    fields.pop("id", None)
+    encoded = _ENCODER.encode(fields)
+    try:
+        return format(encoded, indent=-1).decode("utf-8", "replace")
+    except RecursionError:  # nested deeper than the stack has room for
+        return encoded.decode("utf-8", "replace")
 
 
 def encode_part(part: ContentPart | SummaryText | ReasoningText) -> bytes:

@@ -25,7 +25,7 @@ from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.tokens import TokenArray
 
-__all__ = ["Label", "Parser", "Rendered", "Template"]
+__all__ = ["Label", "Parser", "Rendered", "Spoken", "Template"]
 
 Label = tuple[str, int]
 """What an output is rendered under: (the tool's name, the call's ordinal)."""
@@ -49,6 +49,30 @@ class Rendered(Struct, frozen=True):
     num_tokenised: int
     num_dropped: int = 0
     separable: bool = True
+
+    def followed_by(self, more: Rendered) -> Rendered:
+        """The two as one extension."""
+        kept = len(self.ids) - more.num_dropped
+        return Rendered(
+            self.ids[: max(kept, 0)] + more.ids,
+            more.turn,
+            self.num_tokenised + more.num_tokenised,
+            self.num_dropped + max(-kept, 0),
+        )
+
+
+class Spoken(Struct, frozen=True):
+    """One response among items that are rendered.
+
+    Attributes:
+        begin: The place of its first item.
+        end: The place behind its last one.
+        ids: The opening that it was sampled behind, and all that was sampled.
+    """
+
+    begin: int
+    end: int
+    ids: TokenArray
 
 
 class Parser(Protocol):
@@ -101,6 +125,11 @@ class Template(Protocol):
         """Whether `start` depends on the reasoning effort."""
         ...
 
+    @property
+    def user_first(self) -> bool:
+        """Whether it takes no conversation that begins with anybody but a user."""
+        ...
+
     def start(self, instructions: str | None, tools: ToolSet, effort: str | None) -> Rendered:
         """The preamble, perhaps without an id, and the turn that a conversation begins at."""
         ...
@@ -120,12 +149,14 @@ class Template(Protocol):
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
-        opening: TokenArray | None = None,
+        spoken: Sequence[Spoken] = (),
+        *,
+        live: bool = False,
     ) -> Rendered:
         """Render items behind a conversation.
 
-        For a response's own items, rendered from the turn before `opening`, the ids are the
-        opening's followed by what the model sampled, up to the stop token; unless the model
+        For a response's items, rendered `live` from the turn before its opening, the ids are
+        the opening's followed by what the model sampled, up to the stop token; unless the model
         wrote what the template never does. A caller compares, and keeps the prompt as the
         prefix if they are equal.
 
@@ -134,7 +165,8 @@ class Template(Protocol):
             items: New items, in order.
             labels: Parallel to `items`: for outputs, what they are rendered under.
             sampled: Parallel to `items`: an assistant item's ids as the model sampled them.
-            opening: For a response's own items: what `opening` gave in front of them.
+            spoken: The responses among the items of which every item was sampled, in order.
+            live: The items are one response's, which was sampled just now.
         """
         ...
 

@@ -38,6 +38,7 @@ from msgspec import Struct
 
 from turnwire.constraint import Constraint
 from turnwire.errors import ConfigError
+from turnwire.protocol.codec import opaque_text
 from turnwire.protocol.items import (
     AdditionalTools,
     ConfigurationUpdate,
@@ -54,7 +55,7 @@ from turnwire.protocol.items import (
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
 from turnwire.rendering import call
-from turnwire.rendering.base import Label, Rendered
+from turnwire.rendering.base import Label, Rendered, Spoken
 from turnwire.rendering.grammar import constraint
 from turnwire.rendering.parser import OutputParser
 from turnwire.rendering.texts import BETWEEN_PARTS, reasoning_of, text_of
@@ -157,6 +158,11 @@ class Renderer:
         """No: whether the model thinks is said by the opening."""
         return False
 
+    @property
+    def user_first(self) -> bool:
+        """No: anybody may begin."""
+        return False
+
     def start(self, instructions: str | None, tools: ToolSet, effort: str | None) -> Rendered:
         """The preamble, and no turn open."""
         ids = self.preamble(instructions, tools)
@@ -194,11 +200,13 @@ class Renderer:
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
-        opening: TokenArray | None = None,
+        spoken: Sequence[Spoken] = (),
+        *,
+        live: bool = False,
     ) -> Rendered:
         """Render items behind a conversation; any partition of them gives the same ids.
 
-        For a response's own items, rendered from the turn before `opening`, the ids are the
+        For a response's items, rendered from the turn before its opening, the ids are the
         opening's followed by what the model sampled, up to the stop token; unless the model
         wrote what the template never does (a call in prose, thinking without a word). A caller
         compares, and keeps the prompt as the prefix if they are equal.
@@ -209,7 +217,8 @@ class Renderer:
             labels: Parallel to `items`: for outputs, what they are rendered under.
             sampled: Parallel to `items`: an assistant item's ids as the model sampled them,
                 used in place of its text.
-            opening: Not needed here: an item's ids are its own.
+            spoken: Not needed here: an item's ids are its own.
+            live: Not needed here either.
         """
         pieces: list[TokenArray | str] = []
         for item, label, ids in zip(items, labels, sampled, strict=True):
@@ -307,7 +316,7 @@ def _closed_turn(item: Item, label: Label | None) -> str:
         case AdditionalTools():
             return f"developer\n{_tools_section(item.tools.offered.values())}"
         case OpaqueItem():
-            return f"system\n[{item.type}] {item.raw.decode('utf-8', 'replace')}"
+            return f"system\n[{item.type}] {opaque_text(item)}"
         case ItemReference():
             raise AssertionError("references are resolved before a conversation is made")
         case _:

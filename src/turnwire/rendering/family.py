@@ -26,7 +26,7 @@ from turnwire.constraint import Constraint
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import OfferedTool, ToolChoice, ToolSet
-from turnwire.rendering.base import Label, Parser, Rendered
+from turnwire.rendering.base import Label, Parser, Rendered, Spoken
 from turnwire.rendering.messages import ChatMessage, Head, fold, may_grow
 from turnwire.rendering.pieces import Chunk, Pieces, align, joined, split
 from turnwire.rendering.tokenizer import Tokenizer
@@ -151,7 +151,10 @@ class FamilyTemplate:
         fingerprint: Equal for templates that give equal ids.
         stop: Ids that end an output.
         effort_in_start: As the family says.
+        user_first: No: a family writes whoever begins.
     """
+
+    user_first: Final = False
 
     def __init__(self, tokenizer: Tokenizer, family: Family, output: Output) -> None:
         """
@@ -195,9 +198,32 @@ class FamilyTemplate:
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
-        opening: TokenArray | None = None,
+        spoken: Sequence[Spoken] = (),
+        *,
+        live: bool = False,
     ) -> Rendered:
         """Render items behind a conversation; see `Template.extend`."""
+        made, at = Rendered(token_array(), turn, 0), 0
+        # One response at a time: its ids are its own words', and nobody else's that are equal.
+        for one in spoken:
+            if at < one.begin:
+                before = slice(at, one.begin)
+                made = made.followed_by(self._extend(made.turn, items[before], labels[before]))
+            at = one.end
+            said = slice(one.begin, at)
+            more = self._extend(made.turn, items[said], labels[said], one.ids)
+            made = made.followed_by(more)
+        if at < len(items):
+            made = made.followed_by(self._extend(made.turn, items[at:], labels[at:]))
+        return made
+
+    def _extend(
+        self,
+        turn: _Place,
+        items: Sequence[Item],
+        labels: Sequence[Label | None],
+        spoken: TokenArray | None = None,
+    ) -> Rendered:
         top = turn.top
         growing = top is not None and may_grow(top.message)
         messages = fold(top.message if top is not None and growing else None, items, labels)
@@ -206,12 +232,7 @@ class FamilyTemplate:
             growing = False
         if not messages:
             return Rendered(token_array(), turn, 0)
-        said: list[Chunk] = []
-        if opening is not None and items and all(ids is not None for ids in sampled):
-            output = opening[:]
-            for ids in sampled:
-                output += ids or token_array()
-            said = split(self.tokenizer, self._special, output)
+        said = split(self.tokenizer, self._special, spoken) if spoken is not None else []
         return self._extended(turn, messages, said, growing=growing)
 
     def _extended(

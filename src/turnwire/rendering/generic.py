@@ -23,7 +23,7 @@ from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import Item
 from turnwire.protocol.requests import TextFormat
 from turnwire.protocol.tools import EMPTY_TOOL_SET, OfferedTool, ToolChoice, ToolSet
-from turnwire.rendering.base import Label, Rendered
+from turnwire.rendering.base import Label, Rendered, Spoken
 from turnwire.rendering.formats import Format
 from turnwire.rendering.jinja import ChatTemplate, TemplateRefused
 from turnwire.rendering.messages import (
@@ -241,6 +241,7 @@ class GenericTemplate:
         fingerprint: Equal for templates that give equal ids.
         stop: Ids that end an output.
         effort_in_start: Yes: a template may read it anywhere.
+        user_first: Where it insists on roles that alternate.
     """
 
     effort_in_start: Final = True
@@ -256,6 +257,7 @@ class GenericTemplate:
         self.rendering: Final = rendering
         self.output: Final = output
         self.stop: Final = output.stop
+        self.user_first: Final = rendering.quirks.alternate
         self._special = frozenset(tokenizer.special.values())
         self._usual_openings = [_usual_opening(rendering, thinking=one) for one in (False, True)]
         quirks = repr(rendering.quirks)
@@ -280,7 +282,9 @@ class GenericTemplate:
         items: Sequence[Item],
         labels: Sequence[Label | None],
         sampled: Sequence[TokenArray | None],
-        opening: TokenArray | None = None,
+        spoken: Sequence[Spoken] = (),
+        *,
+        live: bool = False,
     ) -> Rendered:
         """Render items behind a conversation; see `Template.extend`."""
         last = turn.messages[-1] if turn.messages and may_grow(turn.messages[-1]) else None
@@ -290,20 +294,18 @@ class GenericTemplate:
             return Rendered(token_array(), turn, 0)
         messages = (*turn.messages[:num_kept], *new)
         given = (*turn.given[:num_kept], *map(self.rendering.given, new))
-        if opening is not None and items and all(ids is not None for ids in sampled):
-            ids = opening[:]
-            for one in sampled:
-                ids += one or token_array()
-            chunks = (*turn.chunks, *split(self.tokenizer, self._special, ids))
-            return Rendered(ids, _Place(turn.head, messages, given, chunks), 0)
-        return self._settled(_Place(turn.head, messages, given, turn.chunks))
+        said = [chunk for one in spoken for chunk in split(self.tokenizer, self._special, one.ids)]
+        if live and spoken:
+            chunks = (*turn.chunks, *said)
+            return Rendered(spoken[0].ids, _Place(turn.head, messages, given, chunks), 0)
+        return self._settled(_Place(turn.head, messages, given, turn.chunks), said)
 
-    def _settled(self, turn: _Place) -> Rendered:
-        """Render everything; keep the ids of what stands unchanged."""
+    def _settled(self, turn: _Place, said: Sequence[Chunk] = ()) -> Rendered:
+        """Render everything; keep the ids of what stands unchanged, and of what was said."""
         going_on = self._render(turn, opening=True)
         num_standing = self._num_standing(turn, going_on)
-        aligned = align(self.tokenizer, going_on, turn.chunks)
-        kept = min(aligned.num_standing, num_standing)
+        aligned = align(self.tokenizer, going_on, (*turn.chunks, *said))
+        kept = min(aligned.num_standing, num_standing, len(turn.chunks))
         place = _Place(
             turn.head,
             turn.messages,

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from msgspec import Struct, structs
 
+from turnwire.protocol.codec import opaque_text
 from turnwire.protocol.items import (
     AdditionalTools,
     ConfigurationUpdate,
@@ -180,7 +181,7 @@ def _message_of(item: Item, label: Label | None) -> ChatMessage | None:
             lines = [json.dumps(tool_schema(t), ensure_ascii=False) for t in _offered(item)]
             return ChatMessage("developer", "\n".join([_MORE_TOOLS, *lines])) if lines else None
         case OpaqueItem():
-            return ChatMessage("system", f"[{item.type}] {item.raw.decode('utf-8', 'replace')}")
+            return ChatMessage("system", f"[{item.type}] {opaque_text(item)}")
         case _:
             raise AssertionError("references are resolved before a conversation is made")
 

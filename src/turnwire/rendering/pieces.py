@@ -93,15 +93,19 @@ def align(tokenizer: Tokenizer, wanted: Pieces, known: Sequence[Chunk]) -> Align
         num_standing += 1
     if num_standing == len(wanted):
         return Aligned(list(known[:num_standing]), num_standing, 0)
-    others = {chunk.piece: chunk for chunk in known[num_standing:]}
+    # What is said twice may be spelled in two ways: each has its own, in order.
+    others: dict[Piece, list[Chunk]] = {}
+    for chunk in reversed(known[num_standing:]):
+        others.setdefault(chunk.piece, []).append(chunk)
     chunks: list[Chunk | None] = list(known[:num_standing])
     unknown: list[str] = []
     for piece in wanted[num_standing:]:
         if isinstance(piece, int):
             chunks.append(Chunk(piece, token_array((piece,))))
         else:
-            chunks.append(others.get(piece))
-            if chunks[-1] is None:
+            found = others.get(piece)
+            chunks.append(None if found is None else found.pop() if len(found) > 1 else found[0])
+            if found is None:
                 unknown.append(piece)
     made = iter(zip(unknown, tokenizer.encode_batch(unknown), strict=True))
     num_tokenised = 0

@@ -6,13 +6,21 @@ import json
 from itertools import combinations
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from turnwire.context.chain import Context
-from turnwire.context.identity import MAX_UNHASHED_CHARS, ROOT, digest_of, follow, trail
+from turnwire.context.identity import (
+    MAX_UNHASHED_CHARS,
+    ROOT,
+    _essence,
+    digest_of,
+    follow,
+    trail,
+)
 from turnwire.protocol.codec import decode_items
 from turnwire.protocol.items import InputText, Item, ItemReference, Message
 
@@ -47,6 +55,11 @@ ADDED = {
     "tools": [{"type": "custom", "name": "g"}],
 }
 
+FORMAT: dict[str, Any] = {
+    "type": "configuration_update",
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+}
+
 SAME = {
     "a string is one part": (says("user", "x"), says("user", text("x"))),
     "an answer as a string": (
@@ -66,6 +79,22 @@ SAME = {
     ),
     "a call's id and status": (CALL, {**CALL, "id": "fc_1", "status": "completed"}),
     "arguments printed again": (CALL, {**CALL, "arguments": '{"x":[1,2]}'}),
+    "arguments escaped": (
+        {**CALL, "arguments": '{"x": "gr\u00f6\u00dfe/ \\n"}'},
+        {**CALL, "arguments": '{"x":"gr\\u00f6\\u00dfe\\/ \\u000a"}'},
+    ),
+    "an unknown item's id and spaces": (
+        {"type": "web_search_call", "action": {"queries": ["a b"]}},
+        {"type": "web_search_call", "id": "ws_1", "action": {"queries": ["a b"]}},
+    ),
+    "added tools' id and spaces": (
+        ADDED,
+        {"id": "at_1", **ADDED},
+    ),
+    "an update's id": (
+        {"type": "configuration_update", "reasoning": {"effort": "low"}},
+        {"type": "configuration_update", "id": "cu_1", "reasoning": {"effort": "low"}},
+    ),
     "an output's id": (OUTPUT, {**OUTPUT, "id": "fco_1", "status": "completed"}),
     "a thought's id": (THOUGHT, {**THOUGHT, "id": "rs_1"}),
     "a thought with its summary": (THOUGHT, {**THOUGHT, "summary": SUMMARY["summary"]}),
@@ -91,6 +120,9 @@ OTHER: dict[str, dict[str, Any]] = {
     "call_id": {**CALL, "call_id": "b"},
     "arguments": {**CALL, "arguments": '{"x": [1, 2.0]}'},
     "space in a string": {**CALL, "arguments": '{"x": "1 2"}'},
+    "a number in other digits": {**CALL, "arguments": '{"x": [1, 2.00]}'},
+    "half a character": {**CALL, "arguments": '{"x": "\\ud800"}'},
+    "an escaped escape": {**CALL, "arguments": '{"x": "\\\\u0031 2"}'},
     "two spaces in a string": {**CALL, "arguments": '{"x": "1  2"}'},
     "arguments that are no JSON": {**CALL, "arguments": '{"x": [1, 2]'},
     "the same with a space": {**CALL, "arguments": '{"x": [1,  2]'},
@@ -107,6 +139,11 @@ OTHER: dict[str, dict[str, Any]] = {
     "update": {"type": "configuration_update", "reasoning": {"effort": "low"}},
     "update to another": {"type": "configuration_update", "reasoning": {"effort": "high"}},
     "update of the format": {"type": "configuration_update", "text": {"format": {"type": "text"}}},
+    "update to a schema": FORMAT,
+    "update to a described schema": {
+        "type": "configuration_update",
+        "text": {"format": {**FORMAT["text"]["format"], "description": "d"}},
+    },
     "added tool": ADDED,
     "another added tool": {**ADDED, "tools": [{"type": "custom", "name": "h"}]},
     "opaque": {"type": "web_search_call", "status": "completed"},
@@ -165,7 +202,47 @@ def test_a_long_unread_chain_is_not_read_for_it() -> None:
     assert digest_of(Context(root, [item(CALL)])) is not None
 
 
+def test_a_long_unread_chain_is_not_walked_to_its_root() -> None:
+    """Every turn of a conversation that is too long to hash costs the same."""
+    context = Context(None, [])
+    for number in range(20):
+        said = Message(role="user", content=(InputText(text=f"{number}" + "x" * 100_000),))
+        context = Context(context, [said])
+    seen: list[Context] = []
+
+    class Watched(Context):
+        """A link that notes who looks at what is before it."""
+
+        __slots__ = ()
+
+        def __getattribute__(self, name: str) -> Any:
+            if name == "parent":
+                seen.append(self)
+            return super().__getattribute__(name)
+
+    for link in context.newest_first():
+        link.__class__ = Watched
+    seen.clear()
+    assert digest_of(context) is None
+    assert 0 < len(seen) <= 1 + MAX_UNHASHED_CHARS // 100_000
+
+
+def test_an_essence_is_bytes_that_say_where_they_end() -> None:
+    """Whatever texts a client chooses, the bytes that are hashed can be read in one way only."""
+    for sent in OTHER.values():
+        essence = _essence(item(sent))
+        encoded = msgspec.msgpack.encode(essence)
+        assert as_lists(essence) == msgspec.msgpack.decode(encoded)
+
+
+def as_lists(essence: object) -> object:
+    """Tuples as the lists that they are decoded to."""
+    if isinstance(essence, tuple | list):
+        return [as_lists(one) for one in essence]
+    return essence
+
+
 def test_a_reference_stands_for_nothing_by_itself() -> None:
     """It has to be followed before."""
-    with pytest.raises(AssertionError, match="resolved"):
+    with pytest.raises(AssertionError, match="taken out"):
         follow(ROOT, ItemReference(id="msg_1"))

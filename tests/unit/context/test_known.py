@@ -25,6 +25,10 @@ def chain(*words: str, behind: Context | None = None) -> Context:
     return context
 
 
+EACH = chain("a").num_bytes
+"""What a link of one letter weighs."""
+
+
 def found(known: KnownContexts, context: Context, owner: str = "me") -> Context | None:
     """What is known under the digest of a context."""
     digest = digest_of(context)
@@ -75,23 +79,23 @@ def test_an_equal_context_does_not_replace_the_first() -> None:
 
 def test_leaves_go_first_and_the_oldest_of_them() -> None:
     """A conversation loses its end before its beginning, and the one unused for longest first."""
-    each = 2048 + 2
-    known = KnownContexts(6 * each)
+    known = KnownContexts(8 * EACH)
     old, new = chain("a", "b", "c"), chain("d", "e")
     known.put("me", old)
     known.put("me", new)
-    known.put("me", chain("f", "g", behind=new))  # seven links: one too many
+    known.put("me", chain("x", "y"))
+    known.put("me", chain("f", "g", behind=new))  # nine links: one too many
     assert [True, True, False] == [found(known, link) is link for link in old.links()]
-    assert 6 == len(known)
+    assert 8 == len(known)
     found(known, old.links()[1])  # used, and so younger than the other's end
     known.put("me", chain("h"))
     assert [True, True, False] == [found(known, link) is link for link in old.links()]
-    assert 6 * each == known.num_bytes
+    assert 8 * EACH == known.num_bytes
 
 
 def test_what_takes_more_than_half_is_not_kept() -> None:
     """One conversation does not push out those of all others."""
-    known = KnownContexts(8 * 2050)
+    known = KnownContexts(8 * EACH)
     known.put("me", chain("a"))
     known.put("me", chain("b" * 8 * 1025))
     assert 1 == len(known)
@@ -113,6 +117,21 @@ def test_a_link_without_items_is_the_one_before() -> None:
     assert longer is found(known, longer)
     known.put("me", Context(None, []))
     assert 2 == len(known)
+
+
+def test_links_without_items_are_learnt_with_the_others() -> None:
+    """A conversation from the store may hold turns that brought nothing, and is one all the same.
+
+    They have the digest of the link before, which is a node once.
+    """
+    known = KnownContexts(ROOM)
+    first = chain("a")
+    context = chain("b", behind=Context(Context(first, []), []))
+    known.put("me", context)
+    assert (first, context) == (found(known, first), found(known, context))
+    assert 2 == len(known)
+    known.put("me", chain("c", behind=Context(context, [])))
+    assert (first, context) == (found(known, first), found(known, context))
 
 
 @pytest.mark.parametrize("size", [2048, 2049, 3000, 4095, 4096, 4097, 65_536, 300_000])
@@ -145,7 +164,7 @@ def test_the_longest_input_is_recalled_and_the_shorter_is_let_go() -> None:
     assert recalled is not None
     assert second is recalled.context
     assert known.recall("me", verbatim(3000, 1).data + b"]") is None
-    assert known.num_bytes == size + 2050 + len(verbatim(3000, 3000).data) - len(
+    assert known.num_bytes == size + EACH + len(verbatim(3000, 3000).data) - len(
         verbatim(3000).data
     )
 
@@ -166,7 +185,7 @@ def test_small_inputs_are_not_remembered() -> None:
     """They are decoded as fast as they would be found."""
     known = KnownContexts(ROOM)
     known.put("me", chain("a"), Verbatim(b"[" + b"1" * (MIN_VERBATIM_BYTES - 2), 1))
-    assert 2050 == known.num_bytes
+    assert EACH == known.num_bytes
 
 
 def test_many_inputs_that_begin_alike_do_not_slow_each_other() -> None:

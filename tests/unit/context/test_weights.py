@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwire.context.chain import Context
-from turnwire.context.weights import LINK_BYTES, Weights, held_bytes
+from turnwire.context.weights import Weights
 from turnwire.protocol.items import InputText, Message
 
 
@@ -20,8 +20,7 @@ def said(parent: Context | None, num_chars: int) -> Context:
 def counted(contexts: Iterable[Context]) -> int:
     """Every link of them once."""
     links = {link for context in contexts for link in context.newest_first()}
-    own = (link.num_chars - (link.parent.num_chars if link.parent else 0) for link in links)
-    return sum(map(held_bytes, own))
+    return sum(link.num_bytes - (link.parent.num_bytes if link.parent else 0) for link in links)
 
 
 @given(
@@ -47,8 +46,9 @@ def test_every_link_once(parents: list[int], moves: list[tuple[bool, int]]) -> N
     assert 0 == weights.num_bytes
 
 
-def test_what_a_link_weighs() -> None:
-    """Text, token ids that take as much, and what every link needs."""
+def test_one_context_weighs_all_of_its_links() -> None:
+    """A context that nothing shares weighs what it says of itself."""
     weights = Weights()
-    weights.add(said(said(None, 100), 10))
-    assert 2 * (LINK_BYTES + 2 * 100) - 2 * 90 == weights.num_bytes
+    context = said(said(None, 100), 10)
+    weights.add(context)
+    assert context.num_bytes == weights.num_bytes

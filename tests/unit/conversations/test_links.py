@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnwire.context.chain import Context
-from turnwire.conversations.links import Placed, extend, pack, repeats, unpack, without
+from turnwire.conversations.links import Placed, extend, pack, placed_of, repeats, unpack, without
 from turnwire.errors import InvalidRequest
 from turnwire.protocol.items import (
     FunctionCall,
@@ -40,26 +40,22 @@ def flat(context: Context | None) -> list[Placed]:
     """Everything in a context, whatever its links."""
     if context is None:
         return []
-    return [
-        Placed(item, link.vocabulary, sampled)
-        for link in context.links()
-        for item, sampled in zip(link.items, link.sampled, strict=True)
-    ]
+    return [placed for link in context.links() for placed in placed_of(link)]
 
 
 IDS = st.lists(st.integers(0, 2**32 - 1)).map(token_array)
 
 
-@given(st.none() | IDS)
-def test_pack_and_unpack(sampled: TokenArray | None) -> None:
-    """What was sampled comes back, with the vocabulary it belongs to."""
-    item = said("a")
-    assert Placed(item, "v1", sampled) == unpack(item, pack("v1", sampled))
+@given(st.none() | IDS, st.none() | IDS)
+def test_pack_and_unpack(sampled: TokenArray | None, opening: TokenArray | None) -> None:
+    """What was sampled comes back, with what stood before it and the vocabulary of both."""
+    placed = Placed(said("a"), "v1", sampled, opening)
+    assert placed == unpack(placed.item, pack(placed))
 
 
 def test_nothing_sampled() -> None:
     """An item that no model made needs no bytes."""
-    assert b"" == pack("", None)
+    assert b"" == pack(Placed(user("a")))
     assert Placed(user("a")) == unpack(user("a"), b"")
 
 
@@ -70,10 +66,27 @@ PLACED = st.lists(
             st.just(said("x")),
             st.just(vocabulary),
             st.none() | IDS if vocabulary else st.none(),
+            st.none() | IDS if vocabulary else st.none(),
         )
     ),
     max_size=12,
 )
+
+
+@pytest.mark.parametrize("opening", [token_array([9]), token_array()], ids=["some", "no ids"])
+def test_each_response_is_a_link(opening: TokenArray) -> None:
+    """What one response said is told from what the next said, with nothing between them."""
+    placed = [
+        Placed(user("a")),
+        Placed(said("b"), "v", token_array([1]), opening),
+        Placed(said("c"), "v", token_array([2])),
+        Placed(said("d"), "v", token_array([3]), opening),
+    ]
+    context = extend(None, placed)
+    assert context is not None
+    assert [None, opening + token_array([1, 2]), opening + token_array([3])] == [
+        link.spoken() for link in context.links()
+    ]
 
 
 @given(PLACED, PLACED)

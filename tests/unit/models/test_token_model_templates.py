@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
-from tests.unit.rendering.imitations import encoded, loaded, shown
+from tests.unit.rendering.imitations import encoded, loaded, shown, spoken
 from tests.unit.rendering.spelled_imitations import SPELLED, spelled_answer
 
 from turnwire.context.chain import Context
@@ -104,47 +104,7 @@ def written(family: str, answer: Answer, *, thinking: bool = False) -> str:
         given = [(name, {"path": path}) for name, path in calls]
         return f"{spelled_answer(family, thought, text, given, thinking=thinking)}<|end|>"
     spelled = [(name, json.dumps({"path": path}, ensure_ascii=False)) for name, path in calls]
-    match family:
-        case "hermes":
-            body = [f"<think>\n{thought}\n</think>\n\n" if thought else "", text]
-            for n, (name, arguments) in enumerate(spelled):
-                body.append("\n" if text or n else "")
-                body.append(
-                    f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
-                )
-            return "".join(body) + "<|im_end|>"
-        case "llama3":
-            if spelled:
-                name, arguments = spelled[0]
-                return f'{{"name": "{name}", "parameters": {arguments}}}<|eot_id|>'
-            return f"{text}<|eot_id|>"
-        case "mistral":
-            listed = ", ".join(f'{{"name": "{n}", "arguments": {a}}}' for n, a in spelled)
-            return f"[TOOL_CALLS][{listed}]</s>" if spelled else f"{text}</s>"
-        case "named":
-            listed = "".join(f"[TOOL_CALLS]{n}[CALL_ID]abcdefghi[ARGS]{a}" for n, a in spelled)
-            return f"{listed or text}</s>"
-        case "harmony":
-            body = []
-            if thought:
-                body.append(f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant")
-            if text:
-                channel = "commentary" if spelled else "final"
-                body.append(f"<|channel|>{channel}<|message|>{text}")
-            if spelled:
-                name, arguments = spelled[0]
-                body.append("<|end|><|start|>assistant" if text else "")
-                body.append(
-                    f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
-                    f"{arguments}<|call|>"
-                )
-            return "".join(body) + ("" if spelled else "<|return|>")
-        case "gemma":
-            return f"{text}<end_of_turn>"
-        case "deepseek":
-            return f"{text}<\uff5cend\u2581of\u2581sentence\uff5c>"
-        case _:
-            return f"{text}</s>"
+    return spoken(family, thought, text, spelled)
 
 
 def user(text: str, role: Role = "user") -> Message:
@@ -435,3 +395,26 @@ async def test_a_fork_behind_instructions_that_changed() -> None:
             forked = talking.prepare(parent, [user("Go on")], Settings(**how))
             resent = talking.prepare(None, [*parent.all_items(), user("Go on")], Settings(**how))
             assert resent.prompt.to_array() == forked.prompt.to_array()
+
+
+@pytest.mark.parametrize("name", ["qwen2", "llama3", "mistral", "harmony", "gemma", "deepseek"])
+async def test_a_conversation_that_grows_out_of_its_window(name: str) -> None:
+    """What is left is a conversation that the template takes, and what a resend would show."""
+    found = loaded(name)
+    talking, engine = model(found.template)
+    engine.window = 300
+    kind = found.report.output if found.report.output != "plain" else name
+    ids = encoded(found.template.tokenizer, written(kind, ("", "So it is.", [])))
+    how = Settings(truncate=True)
+    context: Context | None = None
+    items: list[Item] = []
+    engine.answer = ids
+    for number in range(40):
+        new = user(f"Is it so that {number} is a number?")
+        prepared = talking.prepare(context, [new], how)
+        resent = talking.prepare(None, [*items, new], how)
+        assert resent.prompt.to_array() == prepared.prompt.to_array()
+        assert len(prepared.prompt) < engine.window
+        said, context = await play(prepared)
+        items += [new, *said]
+    assert "Is it so that 1 is" not in shown(found.template.tokenizer, prepared.prompt.to_array())

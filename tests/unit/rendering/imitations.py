@@ -368,6 +368,51 @@ def loaded(
     )
 
 
+def spoken(family: str, thought: str, text: str, calls: Sequence[tuple[str, str]]) -> str:
+    """What a model of a family writes, with its stop token; calls are names and arguments."""
+    match family:
+        case "hermes":
+            body = [f"<think>\n{thought}\n</think>\n\n" if thought else "", text]
+            for n, (name, arguments) in enumerate(calls):
+                body.append("\n" if text or n else "")
+                body.append(
+                    f'<tool_call>\n{{"name": "{name}", "arguments": {arguments}}}\n</tool_call>'
+                )
+            return "".join(body) + "<|im_end|>"
+        case "llama3":
+            if calls:
+                name, arguments = calls[0]
+                return f'{{"name": "{name}", "parameters": {arguments}}}<|eot_id|>'
+            return f"{text}<|eot_id|>"
+        case "mistral":
+            listed = ", ".join(f'{{"name": "{n}", "arguments": {a}}}' for n, a in calls)
+            return f"[TOOL_CALLS][{listed}]</s>" if calls else f"{text}</s>"
+        case "named":
+            listed = "".join(f"[TOOL_CALLS]{n}[CALL_ID]abcdefghi[ARGS]{a}" for n, a in calls)
+            return f"{listed or text}</s>"
+        case "harmony":
+            body = []
+            if thought:
+                body.append(f"<|channel|>analysis<|message|>{thought}<|end|><|start|>assistant")
+            if text:
+                channel = "commentary" if calls else "final"
+                body.append(f"<|channel|>{channel}<|message|>{text}")
+            if calls:
+                name, arguments = calls[0]
+                body.append("<|end|><|start|>assistant" if text else "")
+                body.append(
+                    f"<|channel|>commentary to=functions.{name} <|constrain|>json<|message|>"
+                    f"{arguments}<|call|>"
+                )
+            return "".join(body) + ("" if calls else "<|return|>")
+        case "gemma":
+            return f"{text}<end_of_turn>"
+        case "deepseek":
+            return f"{text}<\uff5cend\u2581of\u2581sentence\uff5c>"
+        case _:
+            return f"{text}</s>"
+
+
 def encoded(tokenizer: Tokenizer, text: str) -> TokenArray:
     """Text with special tokens by name, as a model would sample it."""
     names = sorted(tokenizer.special, key=len, reverse=True)

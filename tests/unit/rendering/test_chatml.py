@@ -322,11 +322,17 @@ INPUT_PARTS = st.lists(
 ).map(tuple)
 STATUS = st.sampled_from((None, "completed", "incomplete"))
 OUTPUTS = st.one_of(TEXT, INPUT_PARTS)
+
+
+def _opaque(text: str) -> bytes:
+    return json.dumps({"type": "mcp_call", "id": "mcp_1", "output": text}).encode()
+
+
 UNSAMPLED = st.one_of(
     st.builds(Message, role=st.sampled_from(("user", "system", "developer")), content=INPUT_PARTS),
     st.builds(FunctionCallOutput, call_id=st.just("c"), output=OUTPUTS),
     st.builds(CustomToolCallOutput, call_id=st.just("c"), output=OUTPUTS),
-    st.builds(OpaqueItem, type=st.just("mcp_call"), raw=TEXT.map(str.encode)),
+    st.builds(OpaqueItem, type=st.just("mcp_call"), raw=TEXT.map(_opaque)),
     st.sampled_from((ADDED, NOTHING_ADDED, ConfigurationUpdate(reasoning=EffortUpdate()))),
 )
 WRITTEN = st.one_of(
@@ -385,7 +391,7 @@ def test_no_text_makes_a_special_token(history: list[Entry]) -> None:
             case FunctionCallOutput() | CustomToolCallOutput():
                 return OUTPUT
             case OpaqueItem():
-                return OpaqueItem(type="mcp_call", raw=b"x")
+                return OpaqueItem(type="mcp_call", raw=b'{"type":"mcp_call"}')
             case _:
                 return item
 

@@ -34,6 +34,7 @@ from turnwire.errors import InvalidRequest
 from turnwire.models.chat.options import MessageRules
 from turnwire.models.chat.rope import Rope
 from turnwire.models.chat.toolbox import wire_name
+from turnwire.protocol.codec import opaque_text
 from turnwire.protocol.items import (
     AdditionalTools,
     Compaction,
@@ -227,7 +228,7 @@ class _Writer:
                 else:
                     self._lead = (*self._lead, text)
             case OpaqueItem():
-                text = f"[{item.type}] {item.raw.decode('utf-8', 'replace')}"
+                text = f"[{item.type}] {opaque_text(item)}"
                 self._say(self._rules.later_system_role, text)
             case AdditionalTools() | ConfigurationUpdate():
                 pass  # tools stand in front of a chat, whenever they came; settings do not show

@@ -193,8 +193,7 @@ HI = {"role": "user", "content": "hi"}
         pytest.param(
             [user("hi"), {"type": "web_search_call", "id": "ws_1", "status": "completed"}],
             [HI, {"role": "system", "content":
-                '[web_search_call] {"type": "web_search_call", "id": "ws_1", '
-                '"status": "completed"}'}],
+                '[web_search_call] {"type":"web_search_call","status":"completed"}'}],
             id="an-unknown-item-is-text",
         ),
         pytest.param(

@@ -43,6 +43,7 @@ MAX_CHARS: Final = 67_108_864  # a million tokens is about four million
 MAX_SEC: Final = 5.0
 
 _G: Final = "\ufdd0"  # a noncharacter: Unicode never gives it a meaning
+_ESCAPED_G: Final = "\\ufdd0"  # what Python shows for it, where a template prints a list of texts
 
 
 class TemplateRefused(Exception):
@@ -75,6 +76,8 @@ class Guard:
     def put(self, text: str) -> str:
         """Client text as the template may see it."""
         guarded = text.replace(_G, f"{_G}0") if _G in text else text
+        if _ESCAPED_G in guarded:
+            guarded = guarded.replace(_ESCAPED_G, f"\\{_G}1ufdd0")
         if self._first is not None:
             guarded = self._first.sub(rf"\g<0>{_G}1", guarded)
         if self._rest is not None and text not in _WORDS and self._rest.match(text):
@@ -105,6 +108,8 @@ class Guard:
 
 
 def _plain(text: str) -> str:
+    if _ESCAPED_G in text:
+        text = re.sub(r"\\ufdd0([01])", lambda found: f"{_G}0" * (found[1] == "0"), text)
     if _G not in text:
         return text
     # A template may have cut between a guard and its digit.

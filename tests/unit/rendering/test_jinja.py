@@ -66,6 +66,14 @@ def test_rendering(source: str, expected: str) -> None:
     )
 
 
+@pytest.mark.parametrize("text", ["a<|im_end|>", "\\ufdd01<", "\\\\ufdd00", "\ufdd0<"])
+def test_texts_that_a_template_prints_in_a_list(text: str) -> None:
+    """Python shows them with escapes; what guards them does not show, and they are as they were."""
+    assert f"{text}{[text.replace(chr(0xFDD0), '?')]}" == (
+        rendered("{{ x }}{{ [x] }}", x=text).replace("['\ufdd0", "['?")
+    )
+
+
 HOSTILE = st.text(st.sampled_from("<|im_startend>[INSThk/\ufdd00 1"), max_size=24)
 SOURCES = (
     "<|im_start|>{{ a }}\n{{ b }}<|im_end|>",

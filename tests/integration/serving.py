@@ -12,7 +12,14 @@ from typing import Any, Final, Literal
 from aiohttp import web_app
 from msgspec import Struct
 
-from turnwire.config import Config, KeyConfig, LimitsConfig, ServerConfig, StoreConfig
+from turnwire.config import (
+    Config,
+    KeyConfig,
+    LimitsConfig,
+    ServerConfig,
+    StoreConfig,
+    WebSocketConfig,
+)
 from turnwire.engines.author import Author
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
@@ -99,12 +106,14 @@ def config(
     """A configuration for a free port on loopback.
 
     Unless `limits` say otherwise, conversations that come in full are not recognised: sending
-    everything again is what these tests measure all else by.
+    everything again is what these tests measure all else by. Nobody is pinged, however long a test
+    takes on a busy machine.
     """
     return Config(
         server=ServerConfig(port=0, data_dir=data_dir, shutdown_grace_sec=5.0, **server),
         keys=tuple(keys),
         store=StoreConfig(kind=store),
+        websocket=WebSocketConfig(ping_sec=0),
         limits=limits or LimitsConfig(max_known_bytes=0),
     )
 

@@ -122,14 +122,17 @@ class Tokenizer:
         """What a `Detokenizer` reads; made once."""
         return TokenTable(self._token_bytes)
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; bytes that are no UTF-8 become U+FFFD."""
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """The text of `ids`; bytes that are no UTF-8 become U+FFFD, or what `errors` says."""
         table = self._token_bytes
-        return b"".join([table[token_id] for token_id in ids]).decode("utf-8", "replace")
+        return b"".join([table[token_id] for token_id in ids]).decode("utf-8", errors)
 
     def text_of(self, ids: Sequence[int]) -> str:
-        """`decode`, for ids that `encode` could have made of one text."""
-        text = self.decode(ids)
+        """`decode`, for ids that `encode` could have made of one text.
+
+        Others, with half a character in them, have a text that no other ids have.
+        """
+        text = self.decode(ids, "surrogateescape")
         return text[1:] if self.prefix_space and text.startswith(" ") else text
 
     @cached_property

@@ -79,3 +79,16 @@ def test_a_longer_text_is_tokenised_anew() -> None:
     aligned = align(TOKENIZER, [START, "hello"], known)
     assert 1 == aligned.num_standing
     assert token_array((START, *TOKENIZER.encode("hello"))) == ids_of(aligned.chunks)
+
+
+def test_half_a_character_is_not_the_sign_that_stands_for_it() -> None:
+    """An output that was cut inside a character is written anew, as a full resend would have it."""
+    tokenizer = Tokenizer.shipped()
+    whole = tokenizer.encode("a \uff5c")
+    sampled = split(tokenizer, frozenset(), whole[:-1])
+    [cut] = sampled
+    shown = tokenizer.decode(whole[:-1])
+    assert shown.endswith("\ufffd")
+    assert cut.piece != shown
+    aligned = align(tokenizer, [shown], sampled)
+    assert [tokenizer.encode(shown)] == [chunk.ids for chunk in aligned.chunks]

@@ -8,8 +8,11 @@ template where it has one. All give the same ids.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -418,3 +421,52 @@ async def test_a_conversation_that_grows_out_of_its_window(name: str) -> None:
         said, context = await play(prepared)
         items += [new, *said]
     assert "Is it so that 1 is" not in shown(found.template.tokenizer, prepared.prompt.to_array())
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["users speak", "a chain of calls"])
+@pytest.mark.parametrize("name", ["qwen2", "qwen3", "llama3", "mistral", "harmony"])
+async def test_a_turn_takes_as_many_steps_late_as_early(name: str, loop: bool) -> None:
+    """Preparing a turn calls as many functions behind a long conversation as behind a short one."""
+    found = loaded(name)
+    talking, engine = model(found.template)
+    how = Settings(instructions="Be brief.", tools=TOOL_SETS[0], effort="medium")
+    calls = [("read", "a.py")] if loop else []
+    thought = "Hm." if name in ("qwen3", "harmony") else ""
+    text = "" if loop else "Yes."
+    engine.answer = encoded(
+        found.template.tokenizer, written(found.report.output, (thought, text, calls))
+    )
+    context: Context | None = None
+    new: list[Item] = [user("Look.")]
+    steps: list[int] = []
+    for _ in range(40):
+        prepared, num_steps = _counted(talking, context, new, how)
+        steps.append(num_steps)
+        items, context = await play(prepared)
+        call = items[-1]
+        new = (
+            [FunctionCallOutput(call_id=call.call_id, output="ok")]
+            if isinstance(call, FunctionCall)
+            else [user("Go on.")]
+        )
+    assert steps[5] == steps[-1]
+
+
+def _counted(
+    talking: TokenModel, parent: Context | None, new: list[Item], how: Settings
+) -> tuple[PreparedTokens, int]:
+    num_steps = 0
+
+    def note(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal num_steps
+        num_steps += event in ("call", "c_call")
+
+    before = sys.getprofile()
+    gc.disable()  # those who watch it are called, too
+    sys.setprofile(note)
+    try:
+        prepared = talking.prepare(parent, new, how)
+    finally:
+        sys.setprofile(before)
+        gc.enable()
+    return prepared, num_steps

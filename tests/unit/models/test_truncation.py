@@ -24,8 +24,9 @@ from tests.unit.test_compaction import Known, Sent, brought, compacted, open_cal
 from turnwire.context.chain import Context
 from turnwire.errors import ContextLengthExceeded
 from turnwire.models.base import Settings
-from turnwire.models.token_model import PreparedTokens, TokenView
+from turnwire.models.token_model import PreparedTokens
 from turnwire.models.truncation import output_room
+from turnwire.models.views import TokenView
 from turnwire.protocol.tools import EMPTY_TOOL_SET
 
 WINDOW = 400

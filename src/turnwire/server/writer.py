@@ -1,9 +1,10 @@
 """Events to bytes on a socket, with few system calls.
 
-One write per event would cost several times what the event itself costs. So the outbox writes
-the first event of a response at once, joins what becomes ready within a millisecond, and writes
-at once again at the terminal event or at 32 KB. Every frame stays one frame: a WebSocket
-message, or one HTTP chunk holding one SSE frame.
+One write per event would cost several times what the event itself costs. So the outbox joins what
+becomes ready in one step of the loop, and writes at most once in a millisecond, but for the first
+and the terminal event of a response and for 32 KB, which are written at once. A token that comes
+alone, as from most models, waits for nothing. Every frame stays one frame: a WebSocket message, or
+one HTTP chunk holding one SSE frame.
 """
 
 from __future__ import annotations
@@ -170,7 +171,7 @@ class Outbox:
         self._loop: Final = asyncio.get_running_loop()
         self._frames: list[bytes] = []
         self._size = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         # Waits for room, on behalf of everyone who does.
         self._drained: asyncio.Task[None] | None = None
         self._slow = False
@@ -214,7 +215,10 @@ class Outbox:
         self._transport.abort()
 
     def send(self, events: Sequence[Event | ErrorEvent], *, flush: bool = False) -> None:
-        """Queue events in order; write them now if `flush`, else within a millisecond."""
+        """Queue events in order; write them now if `flush`, else within a millisecond.
+
+        Sooner if nothing was written in the last one: at the end of the loop's present step.
+        """
         frame, frames = self._frame, self._frames
         for event in events:
             data = frame(event)
@@ -223,7 +227,11 @@ class Outbox:
         if flush or self._size > FLUSH_BYTES:
             self.flush()
         elif self._timer is None:
-            self._timer = self._loop.call_later(FLUSH_SEC, self.flush)
+            left_sec = self.written_sec + FLUSH_SEC - self._loop.time()
+            if left_sec > 0:
+                self._timer = self._loop.call_later(left_sec, self.flush)
+            else:
+                self._timer = self._loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Write what is queued, in one call. After the client has gone it is dropped."""

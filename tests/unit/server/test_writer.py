@@ -121,6 +121,17 @@ async def test_a_flush_writes_at_once() -> None:
     assert [1, 2] == [len(parse(data)) for data in tap.writes]
 
 
+async def test_a_quiet_line_waits_for_no_clock() -> None:
+    """What a step of the loop makes leaves at its end, in one write, if nothing left just before."""
+    box, tap, _ = outbox()
+    box.written_sec -= 1.0
+    box.send([delta()])
+    box.send([delta()])
+    assert [] == tap.writes
+    await asyncio.sleep(0)
+    assert [2] == [len(parse(data)) for data in tap.writes]
+
+
 async def test_much_is_written_without_waiting() -> None:
     """At 32 KB the outbox does not wait for its timer."""
     box, tap, _ = outbox()

@@ -122,7 +122,7 @@ async def test_a_flush_writes_at_once() -> None:
 
 
 async def test_a_quiet_line_waits_for_no_clock() -> None:
-    """What a step of the loop makes leaves at its end, in one write, if nothing left just before."""
+    """What a step of the loop makes leaves at its end in one write, if nothing left just before."""
     box, tap, _ = outbox()
     box.written_sec -= 1.0
     box.send([delta()])

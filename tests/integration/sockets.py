@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import pytest
 from msgspec import structs
 from tests.integration.recorder import Transcript
 from tests.integration.serving import PROFILES, Serving, config
@@ -29,13 +30,23 @@ from turnwire.config import KeyConfig, LimitsConfig, WebSocketConfig
 from turnwire.engines.author import Author
 from turnwire.engines.sim import SimEngine, SimProfile
 from turnwire.engines.vocabulary import Vocabulary
+from turnwire.history import History
 from turnwire.models.sim_model import SimModel
 from turnwire.models.token_model import TokenModel
 from turnwire.rendering.chatml import Renderer
 from turnwire.rendering.tokenizer import Tokenizer
 from turnwire.server.app import serve
 
-__all__ = ["Lanes", "Narrow", "open_narrow", "plain", "served", "stalled", "talking"]
+__all__ = [
+    "Lanes",
+    "Narrow",
+    "hold_the_store",
+    "open_narrow",
+    "plain",
+    "served",
+    "stalled",
+    "talking",
+]
 
 LINGER_OFF: Final = struct.pack("ii", 1, 0)
 ASIDE: Final = ("response.steer.accepted", "response.steer.pending", "response.steer.failed")
@@ -214,3 +225,17 @@ async def open_narrow(url: str) -> AsyncIterator[Narrow]:
         yield narrow
     finally:
         narrow.reset()
+
+
+def hold_the_store(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Let whoever keeps a response wait; return what says that somebody does, and what frees all."""
+    asked, free = asyncio.Event(), asyncio.Event()
+    keep = History.keep
+
+    async def held(self: History, *given: Any, **told: Any) -> None:
+        asked.set()
+        await free.wait()
+        await keep(self, *given, **told)
+
+    monkeypatch.setattr(History, "keep", held)
+    return asked, free

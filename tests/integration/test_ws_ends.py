@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests.integration.recorder import Transcript
 from tests.integration.serving import Serving, eventually
-from tests.integration.sockets import Lanes, plain, served, stalled, talking
+from tests.integration.sockets import Lanes, hold_the_store, plain, served, stalled, talking
 from tests.integration.wire import (
     CLOSE,
     Json,
@@ -33,7 +33,6 @@ from tests.integration.wire import (
 )
 
 from turnwire.config import LimitsConfig
-from turnwire.history import History
 
 NUM_KILLED = 200
 GENEROUS_SEC = 10.0
@@ -115,15 +114,7 @@ async def test_a_connection_that_expires_while_an_end_is_stored(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A response that is ending says how, whatever else ends meanwhile."""
-    at_the_store, stored = asyncio.Event(), asyncio.Event()
-    keep = History.keep
-
-    async def slow(self: History, *given: Any, **told: Any) -> None:
-        at_the_store.set()
-        await stored.wait()
-        await keep(self, *given, **told)
-
-    monkeypatch.setattr(History, "keep", slow)
+    at_the_store, stored = hold_the_store(monkeypatch)
     async with open_websocket(server.url) as wire:
         await wire.send_create(**stalled(store=True))
         lanes = Lanes(wire)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import pytest
 from tests.integration.agent import TOOLS
 from tests.integration.recorder import Transcript, essence
 from tests.integration.serving import Serving, eventually
-from tests.integration.sockets import Lanes, plain, served, stalled, talking
+from tests.integration.sockets import Lanes, hold_the_store, plain, served, stalled, talking
 from tests.integration.wire import TERMINAL, Json, WebSocketConnection, connect, open_websocket
 
 from turnwire.engines.sim import SimProfile
-from turnwire.history import History
 
 # So slow that a steer sent at an event arrives before the next item does.
 PACED = {"sim": SimProfile(tokens_per_sec=200.0)}
@@ -304,15 +302,7 @@ async def test_a_steer_while_the_end_is_stored(
     websocket: WebSocketConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is said about a steer that comes behind a cancel is numbered as it is sent."""
-    at_the_store, stored = asyncio.Event(), asyncio.Event()
-    keep = History.keep
-
-    async def slow(self: History, *given: Any, **told: Any) -> None:
-        at_the_store.set()
-        await stored.wait()
-        await keep(self, *given, **told)
-
-    monkeypatch.setattr(History, "keep", slow)
+    at_the_store, stored = hold_the_store(monkeypatch)
     lanes = Lanes(websocket)
     first = await begin(lanes, "response.in_progress", **stalled(store=True))
     await websocket.send_event(type="response.cancel", response_id=first)

@@ -6,6 +6,7 @@ protocol.md section 6 has for it. Which item follows which, and when one may ope
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,7 +67,7 @@ class Closed(Struct, frozen=True, eq=False):
     kept: Item
 
 
-class Opened:
+class Opened(ABC):
     """An item of the output that is not whole yet.
 
     Attributes:
@@ -88,10 +89,11 @@ class Opened:
         self.item_id: Final = item_id
         self.index: Final = index
 
+    @abstractmethod
     def open(self) -> list[Event]:
         """The events with which it opens."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, status: ItemStatus) -> Closed:
         """Close it.
 
@@ -101,7 +103,6 @@ class Opened:
         Raises:
             InvalidTransition: it does not close by itself.
         """
-        raise NotImplementedError
 
     def _added(self, item: Item) -> Event:
         return OutputItemAdded(

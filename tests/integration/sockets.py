@@ -228,7 +228,7 @@ async def open_narrow(url: str) -> AsyncIterator[Narrow]:
 
 
 def hold_the_store(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
-    """Let whoever keeps a response wait; return what says that somebody does, and what frees all."""
+    """Have whoever keeps a response wait; return what says that one does, and what frees them."""
     asked, free = asyncio.Event(), asyncio.Event()
     keep = History.keep
 

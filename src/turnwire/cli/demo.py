@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import typer
@@ -33,6 +33,8 @@ from turnwire.cli.failing import fail
 from turnwire.engines.sim import SIM_PROFILES
 
 __all__ = ["run"]
+
+T = TypeVar("T")
 
 NEEDED: Final = ("openai", "websockets")
 """What the extra brings."""
@@ -115,6 +117,34 @@ def _terminated_in_order() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+async def _until_told(work: Coroutine[Any, Any, T]) -> T:
+    """Await it; SIGTERM cancels it.
+
+    An exception out of a signal handler comes up wherever the interpreter is, and can be lost in
+    somebody's callback.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise AssertionError("a coroutine runs in a task")
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def end() -> None:
+        told.set()
+        task.cancel()
+
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if told.is_set():
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+
+
 def _play(
     turns: int, model: str, rounds: int, env: Mapping[str, str], *, quiet: bool
 ) -> dict[Arm, list[list[Turn]]]:
@@ -150,7 +180,7 @@ def _play(
 
                 with start_server(env) as server:
                     loop = play(arm, server, model, num_calls=turns, progress=turned)
-                    played[arm].append(asyncio.run(loop))
+                    played[arm].append(asyncio.run(_until_told(loop)))
     return played
 
 

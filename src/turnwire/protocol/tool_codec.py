@@ -65,6 +65,7 @@ class _Custom(_Tool, kw_only=True):
 
 class _Namespace(Struct, kw_only=True):
     name: _NamespaceName
+    description: str | None = None
     tools: list[Raw]
 
 
@@ -97,6 +98,7 @@ _ALLOWED: Final = CheckedDecoder[_Allowed](_Allowed)
 _ENCODER: Final = Encoder()
 
 NULL: Final = Raw(b"null")
+EMPTY: Final = Raw(b'""')
 TRUE: Final = Raw(b"true")
 FALSE: Final = Raw(b"false")
 
@@ -193,8 +195,7 @@ class _Collected:
                 self._take_custom(raw, where, None)
                 self.echo.append(raw)
             case "namespace":
-                self._take_namespace(raw, where)
-                self.echo.append(raw)
+                self.echo.append(self._take_namespace(raw, where))
             case _:
                 self.left_out.append(kind)
                 self.echo.append(raw)
@@ -248,7 +249,7 @@ class _Collected:
             where,
         )
 
-    def _take_namespace(self, raw: Raw, where: str) -> None:
+    def _take_namespace(self, raw: Raw, where: str) -> Raw | dict[str, Raw]:
         namespace = _NAMESPACE.decode(raw, where)
         for index, element in enumerate(namespace.tools):
             place = f"{where}.tools[{index}]"
@@ -260,6 +261,10 @@ class _Collected:
                     self._take_custom(element, place, namespace.name)
                 case _:
                     self.left_out.append(kind)
+        if namespace.description is not None:
+            return raw
+        # Clients may leave it out; whoever reads the echo by the official types may not.
+        return {**_KEYS.decode(raw, where), "description": EMPTY}
 
     def _offer(self, tool: _Tool, offered: OfferedTool, where: str) -> None:
         if tool.async_ and "programmatic" in (tool.allowed_callers or ()):

@@ -173,6 +173,14 @@ def test_namespaces_are_flattened(
     assert namespaces == [tool for tool in echo if tool["type"] == "namespace"]
 
 
+@pytest.mark.parametrize("sent", [{}, {"description": None}])
+def test_a_namespace_is_described_in_the_echo(sent: dict[str, Any]) -> None:
+    """The official types want a description, which clients may leave out."""
+    tool = {"type": "namespace", "name": "n", "tools": [function("f")]}
+    (echo,) = msgspec.json.decode(decode([{**tool, **sent}]).echo)
+    assert {**tool, "description": ""} == echo
+
+
 def test_namespaces_may_hold_hosted_tools() -> None:
     """A namespace's tool that cannot be offered is left out like any other."""
     tools = decode([namespace("n", {"type": "mcp"}, function("f"))])

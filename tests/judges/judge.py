@@ -35,6 +35,8 @@ ASIDE: Final = frozenset(
     {"response.steer.accepted", "response.steer.pending", "response.steer.failed"}
 )
 """Said beside a response, and numbered with it."""
+READ_TOOLS: Final = frozenset({"custom", "function", "namespace"})
+"""Types of tools that a server of ours reads; others are echoed as they come."""
 ENOUGH_LOGPROBS: Final = 3
 INJECT_FAILED: Final = "response.inject.failed"
 DONE: Final = b"data: [DONE]\n\n"
@@ -121,9 +123,9 @@ def _compaction_complaints(body: Json) -> Iterator[str]:
 
 def _response_complaints(response: Json) -> Iterator[str]:
     found = [
-        *_named("openai", openai().complaints("Response", response)),
+        *_named("openai", openai().complaints("Response", _as_read(response))),
         *_open("Response", response),
-        *_named("official", _misread("Response", _shortened(response))),
+        *_named("official", _misread("Response", _shortened(_as_read(response)))),
     ]
     # What is of another type than it must be makes no sense either.
     yield from found or _named("sense", list(sense.complaints(response)))
@@ -184,15 +186,16 @@ def judge_event(event: Json, *, websocket: bool) -> BaseModel | None:
     kind = event.get("type")
     if not isinstance(kind, str):
         raise Wrong(["an event without a type"], event)
+    plain = _without_echo(event)
     if kind == INJECT_FAILED:
         found += _named("openai", openai().complaints("InjectFailed", event))
     else:
         try:
-            read = official.read_event(union, _shortened(_without_echo(event)))
+            read = official.read_event(union, _shortened(plain))
         except official.Misread as error:
             found += _named("official", error.complaints)
         if kind not in NEWER:
-            found += _named("openai", openai().event_complaints(event, union))
+            found += _named("openai", openai().event_complaints(plain, union))
             found += _open_event(event, websocket=websocket)
         if kind == "error" and not websocket:
             # In one object the flat form, which the types have, and the nested one: section 5.3.
@@ -205,10 +208,22 @@ def judge_event(event: Json, *, websocket: bool) -> BaseModel | None:
 
 
 def _without_echo(event: Json) -> Json:
-    """A steer that failed brings the client's own input back, right or wrong."""
-    if event["type"] != "response.steer.failed":
-        return event
-    return {**event, "steer": {**event["steer"], "input": ""}}
+    """The event without what a client said and nobody here has read, right or wrong.
+
+    A steer that failed brings its input back, and a response the tools that are not offered.
+    """
+    if event["type"] == "response.steer.failed":
+        return {**event, "steer": {**event["steer"], "input": ""}}
+    response = event.get("response")
+    return {**event, "response": _as_read(response)} if isinstance(response, dict) else event
+
+
+def _as_read(response: Json) -> Json:
+    """A response with the tools that a server reads; what else a client sent is its own affair."""
+    tools = response.get("tools")
+    if not isinstance(tools, list):
+        return response
+    return {**response, "tools": [one for one in tools if one.get("type") in READ_TOOLS]}
 
 
 def _shortened(value: Json) -> Json:

@@ -209,7 +209,10 @@ def _value_at(document: Document, steps: Sequence[str | int]) -> Raw | None:
     value = msgspec.json.decode(document, type=Raw)
     for step in steps:
         if isinstance(step, int):
-            value = _ARRAY.decode(value)[step]
+            elements = _ARRAY.decode(value)
+            if step >= len(elements):
+                return None  # a key that is there twice: the decoder complained of the other one
+            value = elements[step]
             continue
         found = _OBJECT.decode(value).get(step)
         if found is None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec import Meta, Struct
 
 from turnwire.errors import InvalidJson, InvalidRequest
+from turnwire.protocol.codec import decode_create
 from turnwire.protocol.validation import COMPLAINT, FAULTS, PATTERNS, CheckedDecoder, explain
 
 
@@ -207,3 +208,13 @@ def refusal(document: bytes) -> InvalidRequest | None:
     except InvalidRequest as error:
         return error
     return None
+
+
+def test_a_key_that_is_there_twice() -> None:
+    """The decoder complains of the first, which is not the one that reading finds."""
+    with pytest.raises(InvalidRequest) as refused:
+        decode_create(
+            b'{"model":"m","context_management":[{"type":"compaction"},{"type":"x"}],'
+            b'"context_management":[]}'
+        )
+    assert "context_management[1].type" == refused.value.param

@@ -16,10 +16,11 @@ import struct
 import zlib
 from collections.abc import Hashable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from tests.integration.wire import CLOSE, PONG, TEXT, WebSocketConnection, check_accepted, handshake
+from tests.judges.judge import SocketJudge
 
 from fuzz.served import LISTEN_SEC, Served, leave
 
@@ -53,6 +54,21 @@ def _frame(line: bytes) -> bytes:
     return head + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
 
 
+READ_TOOLS: Final = frozenset({"custom", "function", "namespace"})
+"""Types of tools that a server reads; others are echoed as they come, right or wrong."""
+
+
+class _Lenient(SocketJudge):
+    """A judge that leaves alone what an attack has made of tools that nobody reads."""
+
+    def take_event(self, event: dict[str, Any]) -> None:
+        response = event.get("response")
+        if isinstance(response, dict) and isinstance(response.get("tools"), list):
+            tools = [one for one in response["tools"] if one.get("type") in READ_TOOLS]
+            event = {**event, "response": {**response, "tools": tools}}
+        super().take_event(event)
+
+
 class WebSockets(Served):
     """WebSocket mode of a server; a connection for each input."""
 
@@ -66,7 +82,7 @@ class WebSockets(Served):
         cuts = sorted(rng.randint(0, len(data)) for _ in range(rng.randint(0, MAX_PIECES)))
         place = urlsplit(self.serving.url)
         reader, writer = await asyncio.open_connection(place.hostname, place.port, limit=2**24)
-        wire = WebSocketConnection(reader, writer)
+        wire = WebSocketConnection(reader, writer, _Lenient())
         try:
             await wire.send(handshake())
             check_accepted(await wire.read_head())

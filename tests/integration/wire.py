@@ -265,9 +265,14 @@ def read_sse(chunks: Iterable[bytes]) -> list[Json]:
 class WebSocketConnection(Wire):
     """A connection in WebSocket mode."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        judge: SocketJudge | None = None,
+    ) -> None:
         super().__init__(reader, writer)
-        self._judge: Final = SocketJudge()
+        self._judge: Final = judge or SocketJudge()
 
     async def send_event(self, **fields: Any) -> None:
         """Send one event as a text frame."""

@@ -35,8 +35,6 @@ ASIDE: Final = frozenset(
     {"response.steer.accepted", "response.steer.pending", "response.steer.failed"}
 )
 """Said beside a response, and numbered with it."""
-READ_TOOLS: Final = frozenset({"custom", "function", "namespace"})
-"""Types of tools that a server of ours reads; others are echoed as they come."""
 ENOUGH_LOGPROBS: Final = 3
 INJECT_FAILED: Final = "response.inject.failed"
 DONE: Final = b"data: [DONE]\n\n"
@@ -123,9 +121,9 @@ def _compaction_complaints(body: Json) -> Iterator[str]:
 
 def _response_complaints(response: Json) -> Iterator[str]:
     found = [
-        *_named("openai", openai().complaints("Response", _as_read(response))),
+        *_named("openai", openai().complaints("Response", response)),
         *_open("Response", response),
-        *_named("official", _misread("Response", _shortened(_as_read(response)))),
+        *_named("official", _misread("Response", _shortened(response))),
     ]
     # What is of another type than it must be makes no sense either.
     yield from found or _named("sense", list(sense.complaints(response)))
@@ -208,22 +206,10 @@ def judge_event(event: Json, *, websocket: bool) -> BaseModel | None:
 
 
 def _without_echo(event: Json) -> Json:
-    """The event without what a client said and nobody here has read, right or wrong.
-
-    A steer that failed brings its input back, and a response the tools that are not offered.
-    """
+    """A steer that failed brings the client's own input back, right or wrong."""
     if event["type"] == "response.steer.failed":
         return {**event, "steer": {**event["steer"], "input": ""}}
-    response = event.get("response")
-    return {**event, "response": _as_read(response)} if isinstance(response, dict) else event
-
-
-def _as_read(response: Json) -> Json:
-    """A response with the tools that a server reads; what else a client sent is its own affair."""
-    tools = response.get("tools")
-    if not isinstance(tools, list):
-        return response
-    return {**response, "tools": [one for one in tools if one.get("type") in READ_TOOLS]}
+    return event
 
 
 def _shortened(value: Json) -> Json:
